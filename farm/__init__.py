@@ -1,0 +1,1 @@
+"""The wheel farm: builds, proves and serves riscv64 wheels on one's own boards."""

@@ -1,0 +1,128 @@
+"""One SSH connection to a machine whose host key is pinned."""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+import invoke
+import paramiko
+from fabric import Config, Connection
+
+from farm.errors import NodeError
+from farm.nodes import Address
+
+CONNECT_TIMEOUT_S: Final = 20
+COMMAND_TIMEOUT_S: Final = 120
+# Linux closes a link whose peer has confirmed nothing for so long; paramiko's keepalive does not notice.
+USER_TIMEOUT_MS: Final = 30_000
+
+
+class Link:
+    """A fabric connection with TCP_NODELAY, TCP_USER_TIMEOUT and errors that name the fix."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._connection: Connection | None = None
+
+    def run(self, command: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
+        """Run a command and return what it printed.
+
+        Raises:
+            NodeError: the node can't be reached or trusted, or the command failed there.
+        """
+        connection = self._open()
+        try:
+            result = connection.run(command, hide=True, warn=True, in_stream=False, timeout=timeout_s)
+        except (OSError, EOFError, paramiko.SSHException, invoke.exceptions.CommandTimedOut) as error:
+            self.close()
+            raise self._error(f"the link broke: {type(error).__name__}: {error}") from error
+        if not result.ok:
+            last = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()[-1]
+            raise self._error(
+                f"`{command.split(maxsplit=1)[0]}` ended with code {result.exited}: {last}",
+                hint=f"run `farm provision {self.address.name}`",
+            )
+        return str(result.stdout)
+
+    def sftp(self) -> paramiko.SFTPClient:
+        """Return the connection's SFTP client."""
+        try:
+            client: paramiko.SFTPClient = self._open().sftp()
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            self.close()
+            raise self._error(f"no SFTP: {error}") from error
+        return client
+
+    def close(self) -> None:
+        """Drop the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> Connection:
+        if self._connection is not None and self._connection.is_connected:
+            return self._connection
+        address = self.address
+        connection = Connection(
+            address.host,
+            user=address.user,
+            port=address.port,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            connect_kwargs={
+                "key_filename": str(address.key_file),
+                "look_for_keys": False,
+                "allow_agent": False,
+                "banner_timeout": CONNECT_TIMEOUT_S,
+                "auth_timeout": CONNECT_TIMEOUT_S,
+            },
+            # The inventory says all there is to say; a user's ~/.ssh/config must not change it.
+            config=Config(lazy=True, overrides={"load_ssh_configs": False}),
+        )
+        self._trust(connection)
+        self._connect(connection)
+        self._connection = connection
+        return connection
+
+    def _trust(self, connection: Connection) -> None:
+        try:
+            connection.client.load_host_keys(str(self.address.known_hosts))
+        except OSError as error:
+            raise self._error(
+                f"{self.address.known_hosts} can't be read: {error.strerror}",
+                hint="pin the host's key there (ssh-keyscan, then compare it on the board's console)",
+            ) from error
+        connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+
+    def _connect(self, connection: Connection) -> None:
+        where = f"{self.address.host} port {self.address.port}"
+        known_hosts = self.address.known_hosts
+        try:
+            connection.open()
+        except paramiko.BadHostKeyException as error:
+            raise self._error(
+                f"{where} shows another host key than the pinned one: another machine, or a reinstalled one",
+                hint=f"compare it on the board's console; if it is right, replace its line in {known_hosts}",
+            ) from error
+        except paramiko.AuthenticationException as error:
+            raise self._error(
+                f"{where} refuses {self.address.user} with key {self.address.key_file}",
+                hint=f"run `farm provision {self.address.name}`",
+            ) from error
+        except paramiko.SSHException as error:
+            unknown = "not found in known_hosts" in str(error)
+            raise self._error(
+                f"{where}: its host key is not pinned" if unknown else f"{where}: {error}",
+                hint=f"add its key to {known_hosts}" if unknown else "look at the board's sshd",
+            ) from error
+        except OSError as error:
+            raise self._error(
+                f"{where} can't be reached: {error.strerror or error}",
+                hint="is the board on and its sshd up?",
+            ) from error
+        sock = connection.transport.sock
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+
+    def _error(self, message: str, *, hint: str = "") -> NodeError:
+        return NodeError(self.address.name, message, hint=hint)

@@ -1,0 +1,16 @@
+"""The package index: published files, its pages, the local tree, and a crawl that checks what is served."""
+
+from farm.index.crawl import CrawlResult, Problem, crawl
+from farm.index.model import PublishedFile
+from farm.index.tree import IndexTree, add_wheel, build_index, next_build_tag
+
+__all__ = [
+    "CrawlResult",
+    "IndexTree",
+    "Problem",
+    "PublishedFile",
+    "add_wheel",
+    "build_index",
+    "crawl",
+    "next_build_tag",
+]

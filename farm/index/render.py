@@ -1,0 +1,54 @@
+"""The index's pages as text: PEP 503 HTML with PEP 629's version, and a home page."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+import farm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from farm.index.model import PublishedFile
+
+API_VERSION = "1.0"
+"""PEP 629: what these pages honour so far; later versions have duties they don't meet yet."""
+
+TEMPLATES = Path(farm.__file__).resolve().parent.parent / "index_site" / "templates"
+
+
+@cache
+def _environment() -> Environment:
+    loader = FileSystemLoader(TEMPLATES)
+    return Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def render_root(projects: Iterable[str]) -> str:
+    """Render ``simple/index.html``: one anchor a project (PEP 503). Names are normalised already."""
+    return _environment().get_template("root.html").render(api=API_VERSION, projects=sorted(set(projects)))
+
+
+def render_project(project: str, files: Iterable[PublishedFile]) -> str:
+    """Render ``simple/<project>/index.html``: one anchor a file, with hash and Requires-Python (PEP 503)."""
+    ordered = sorted(files, key=lambda file: file.sort_key)
+    return _environment().get_template("project.html").render(api=API_VERSION, project=project, files=ordered)
+
+
+def render_home(projects: Iterable[str], file_count: int, base_url: str = "") -> str:
+    """Render the home page with the pip line; without ``base_url`` the browser fills in where it is."""
+    url = base_url.rstrip("/") + "/" if base_url else ""
+    names = sorted(set(projects))
+    return (
+        _environment().get_template("home.html").render(projects=names, file_count=file_count, base_url=url)
+    )

@@ -1,0 +1,188 @@
+"""The local index tree: wheels that never change, and pages derived from the wheels that are there.
+
+``DIR/packages/<project>/<file>.whl``, ``DIR/simple/<project>/index.html``, ``DIR/simple/index.html``,
+``DIR/index.html``. Every write is a temporary file, fsync, rename. One writer at a time: the farm's lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from packaging.utils import canonicalize_name
+
+from farm.errors import InputError, PublishError
+from farm.index.model import PublishedFile
+from farm.index.render import render_home, render_project, render_root
+from farm.verify.name import WheelName, parse_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class IndexTree:
+    """Where an index is. ``base_url`` is the URL of its home page, if known, for the pip line shown there."""
+
+    root: Path
+    base_url: str = ""
+
+    @property
+    def packages(self) -> Path:
+        """The directory of the wheels."""
+        return self.root / "packages"
+
+    @property
+    def simple(self) -> Path:
+        """The directory of the PEP 503 pages."""
+        return self.root / "simple"
+
+    def wheels(self, project: str) -> list[Path]:
+        """List a project's wheels, by name."""
+        return sorted(p for p in (self.packages / project).glob("*.whl") if not p.name.startswith("."))
+
+    def projects(self) -> list[str]:
+        """List the projects that have a wheel. Raises PublishError at a name that is not normalised (F27)."""
+        if not self.packages.is_dir():
+            return []
+        names = sorted(p.name for p in self.packages.iterdir() if p.is_dir() and self.wheels(p.name))
+        for name in names:
+            if name != canonicalize_name(name):
+                hint = f"move its wheels to packages/{canonicalize_name(name)}"
+                raise PublishError(f"packages/{name} is not a normalised project name (PEP 503)", hint=hint)
+        return names
+
+
+def add_wheel(tree: IndexTree, wheel: Path) -> PublishedFile:
+    """Copy a wheel into the tree; the same file again is a no-op.
+
+    Raises PublishError if the tree holds the same wheel with other bytes: a published name never changes its
+    content (F06, F24).
+    """
+    file = PublishedFile.from_wheel(wheel)
+    name = parse_name(file.filename)
+    folder = tree.packages / file.project
+    present = [(parse_name(path.name), path) for path in tree.wheels(file.project)]
+    for other, path in present:
+        if (other.version, other.build, other.tags) != (name.version, name.build, name.tags):
+            continue
+        held = PublishedFile.from_wheel(path)
+        if held.sha256 == file.sha256:
+            return held
+        free = next_build_tag(name, [n for n, _ in present])
+        raise PublishError(
+            f"{path.name} is published with other content ({held.sha256[:12]}, not {file.sha256[:12]})",
+            hint=f"publish the rebuild with build tag {free} (PEP 427): {retagged(name, free)}",
+        )
+    _write(folder / file.filename, lambda out: _copy(wheel, out, file))
+    return file
+
+
+def next_build_tag(name: WheelName, present: Iterable[WheelName]) -> int:
+    """Return the lowest build tag above those of the same version (PEP 427: higher wins, none is lowest)."""
+    builds = [other.build for other in present if other.version == name.version]
+    numbers = [int(b[: len(b) - len(b.lstrip("0123456789"))]) for b in builds if b]
+    return max(numbers, default=0) + 1
+
+
+def retagged(name: WheelName, build: int) -> str:
+    """Return the wheel's file name with another build tag."""
+    parts = name.filename.split("-")
+    return "-".join([*parts[:2], str(build), *parts[-3:]])
+
+
+def build_index(tree: IndexTree, projects: Iterable[str] | None = None) -> frozenset[str]:
+    """Derive the pages from the files that are present (F01) and write those whose bytes change.
+
+    ``projects`` limits the work to projects known to have changed. Returns the changed pages, removed ones
+    included, relative to the tree. Project pages come first, the page that lists them after; a project
+    without files loses its page last.
+    """
+    everything = tree.projects()
+    asked = None if projects is None else {str(canonicalize_name(p)) for p in projects}
+    changed = set()
+    for project in everything:
+        if asked is None or project in asked:
+            page = render_project(project, _files(tree, project))
+            changed |= _update(tree, f"simple/{project}/index.html", page)
+    count = sum(len(tree.wheels(project)) for project in everything)
+    changed |= _update(tree, "simple/index.html", render_root(everything))
+    changed |= _update(tree, "index.html", render_home(everything, count, tree.base_url))
+    return frozenset(changed | _remove_stale(tree, set(everything)))
+
+
+def _files(tree: IndexTree, project: str) -> list[PublishedFile]:
+    files = [PublishedFile.from_wheel(path) for path in tree.wheels(project)]
+    for file in files:
+        if file.project != project:
+            hint = f"move it to packages/{file.project}"
+            raise PublishError(f"packages/{project}/{file.filename} is a wheel of {file.project}", hint=hint)
+    return files
+
+
+def _update(tree: IndexTree, page: str, text: str) -> set[str]:
+    """Write a page unless it has these bytes already (nginx's ETag is mtime and size)."""
+    path, data = tree.root / page, text.encode()
+    with suppress(FileNotFoundError):
+        if path.read_bytes() == data:
+            return set()
+    _write(path, lambda out: out.write(data))
+    return {page}
+
+
+def _remove_stale(tree: IndexTree, present: set[str]) -> set[str]:
+    """Remove the pages of projects whose files are gone: a listed one would be a lie (F01)."""
+    removed = set()
+    for page in sorted(tree.simple.glob("*/index.html")):
+        if page.parent.name not in present:
+            page.unlink()
+            with suppress(OSError):  # something else is in there; leave it
+                page.parent.rmdir()
+            removed.add(page.relative_to(tree.root).as_posix())
+    return removed
+
+
+def _copy(wheel: Path, out: BinaryIO, file: PublishedFile) -> None:
+    """Copy a wheel, making sure that the bytes are the ones that were judged."""
+    digest = hashlib.sha256()
+    with wheel.open("rb") as source:
+        while piece := source.read(_CHUNK):
+            digest.update(piece)
+            out.write(piece)
+    if digest.hexdigest() != file.sha256:
+        raise InputError(f"{wheel}: changed while it was published", hint="publish it again when it is whole")
+
+
+def _write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+    """Write a file as a whole or not at all: temporary file beside it, fsync, rename, fsync the directory."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        try:
+            with os.fdopen(descriptor, "wb") as out:
+                fill(out)
+                out.flush()
+                os.fchmod(out.fileno(), 0o644)
+                os.fsync(out.fileno())
+            Path(temporary).replace(path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        hint = "check the index directory's permissions and free space"
+        raise PublishError(f"{path}: can't be written: {error.strerror}", hint=hint) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

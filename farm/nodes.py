@@ -1,0 +1,235 @@
+"""The farm's machines: read from the Ansible inventory, joined with what was probed on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import ansible_runner
+
+from farm.errors import InputError, WheelError
+from farm.verify.isa import beyond_rv64gc, parse_arch
+
+BUILDERS: Final = "builders"
+INDEX: Final = "index"
+GC: Final = frozenset("imafdc")
+MIN_DISK_BYTES: Final = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """How a machine is reached: exactly what Ansible uses, pinned host keys included."""
+
+    name: str
+    host: str
+    port: int
+    user: str
+    key_file: Path
+    known_hosts: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine that builds."""
+
+    address: Address
+    slots: int
+    root: str
+
+    @property
+    def name(self) -> str:
+        """The inventory's name."""
+        return self.address.name
+
+
+@dataclass(frozen=True, slots=True)
+class IndexHost:
+    """The machine that serves the index."""
+
+    address: Address
+    root: str
+    url: str
+
+    @property
+    def simple_url(self) -> str:
+        """What pip is given as ``--index-url``."""
+        return f"{self.url.rstrip('/')}/simple/"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a node says of itself (``farm-node probe``)."""
+
+    runner_version: int
+    hostname: str
+    machine: str
+    machine_id: str
+    boot_id: str
+    kernel: str
+    os: str
+    isa: str
+    cores: int
+    memory_bytes: int
+    disk_free_bytes: int
+    load: float
+    clock: float
+    gcc: str
+    gcc_march: str
+    rustc: str
+    pythons: tuple[str, ...]
+    apt_packages: frozenset[str]
+    attempts: tuple[str, ...]
+
+    @classmethod
+    def from_json(cls, text: str) -> Facts:
+        """Read the object that ``farm-node probe`` prints."""
+        content = json.loads(text)
+        for key, kind in (("pythons", tuple), ("attempts", tuple), ("apt_packages", frozenset)):
+            content[key] = kind(content[key])
+        return cls(**{name: content[name] for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All machines of an inventory."""
+
+    builders: tuple[Node, ...]
+    index: IndexHost | None
+
+    def require_index(self) -> IndexHost:
+        """Return the index host.
+
+        Raises:
+            InputError: the inventory has none.
+        """
+        if self.index is None:
+            raise InputError(
+                f"the inventory has no host in group {INDEX!r}", hint="add one; see inventory/example"
+            )
+        return self.index
+
+
+def read_fleet(inventory: Path) -> Fleet:
+    """Read the machines of an Ansible inventory (file or directory).
+
+    Raises:
+        InputError: it is missing or wrong, or a host lacks a variable the farm needs.
+    """
+    if not inventory.exists():
+        raise InputError(f"{inventory}: no such inventory", hint="give one with --inventory")
+    output, errors = ansible_runner.get_inventory(
+        action="list", inventories=[str(inventory.resolve())], response_format="json", quiet=True
+    )
+    if not isinstance(output, dict):
+        raise InputError(f"{inventory}: ansible-inventory can't read it: {errors or output}")
+    return fleet_of(output, str(inventory))
+
+
+def fleet_of(inventory: Mapping[str, object], source: str) -> Fleet:
+    """Turn ``ansible-inventory --list`` into a fleet (pure)."""
+    meta = inventory.get("_meta")
+    hostvars = meta.get("hostvars", {}) if isinstance(meta, dict) else {}
+    builders = tuple(_node(name, hostvars.get(name, {}), source) for name in _members(inventory, BUILDERS))
+    if not builders:
+        raise InputError(
+            f"{source}: no host in group {BUILDERS!r}", hint="add your boards; see inventory/example"
+        )
+    index = [_index_host(name, hostvars.get(name, {}), source) for name in _members(inventory, INDEX)]
+    return Fleet(builders, index[0] if index else None)
+
+
+def _members(inventory: Mapping[str, object], group: str) -> list[str]:
+    content = inventory.get(group, {})
+    if not isinstance(content, dict):
+        return []
+    names = list(content.get("hosts", []))
+    for child in content.get("children", []):
+        names += [name for name in _members(inventory, child) if name not in names]
+    return names
+
+
+def _node(name: str, variables: Mapping[str, object], source: str) -> Node:
+    need = _Needs(name, variables, source)
+    return Node(
+        address=_address(name, variables, source, user=need("farm_build_user")),
+        slots=int(need("farm_slots")),
+        root=need("farm_node_dir"),
+    )
+
+
+def _index_host(name: str, variables: Mapping[str, object], source: str) -> IndexHost:
+    need = _Needs(name, variables, source)
+    address = _address(name, variables, source, user=need("farm_index_user"))
+    return IndexHost(address=address, root=need("farm_index_root"), url=need("farm_index_url"))
+
+
+def _address(name: str, variables: Mapping[str, object], source: str, *, user: str) -> Address:
+    need = _Needs(name, variables, source)
+    return Address(
+        name=name,
+        host=str(variables.get("ansible_host", name)),
+        port=int(str(variables.get("ansible_port", 22))),
+        user=user,
+        key_file=Path(need("ansible_ssh_private_key_file")).expanduser(),
+        known_hosts=Path(need("farm_known_hosts")).expanduser(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Needs:
+    """Looks up a variable that must be there."""
+
+    host: str
+    variables: Mapping[str, object]
+    source: str
+
+    def __call__(self, key: str) -> str:
+        if key not in self.variables:
+            raise InputError(
+                f"{self.source}: host {self.host} has no variable {key}",
+                hint="set it in group_vars; inventory/example shows all of them",
+            )
+        return str(self.variables[key])
+
+
+def unfit(facts: Facts, python: str | None = None) -> str | None:
+    """Return why a node must not be given jobs, or None where it may (F18, F20)."""
+    beyond = _beyond(facts.gcc_march)
+    checks = (
+        (facts.machine != "riscv64", f"it is a {facts.machine} machine, not riscv64"),
+        (not _extensions(facts.isa) >= GC, f"its ISA {facts.isa!r} is less than rv64gc"),
+        (not facts.gcc, "it has no gcc; run `farm provision`"),
+        (bool(beyond), f"gcc's default -march {facts.gcc_march} is beyond rv64gc; run `farm provision`"),
+        (python is not None and python not in facts.pythons, f"it has no {python}; run `farm provision`"),
+        (facts.disk_free_bytes < MIN_DISK_BYTES, f"only {facts.disk_free_bytes >> 20} MiB of disk are free"),
+    )
+    return next((why for failed, why in checks if failed), None)
+
+
+def _extensions(isa: str) -> frozenset[str]:
+    try:
+        return parse_arch(isa).extensions
+    except WheelError:
+        return frozenset()
+
+
+def _beyond(march: str) -> tuple[str, ...]:
+    try:
+        return beyond_rv64gc(parse_arch(march))
+    except WheelError:
+        return (march,)
+
+
+def twins(facts: Mapping[str, Facts]) -> dict[str, str]:
+    """Return nodes that share a host name or machine id with another one, and with which (F11)."""
+    found: dict[str, str] = {}
+    names = sorted(facts)
+    for position, one in enumerate(names):
+        for other in names[:position]:
+            mine, theirs = facts[one], facts[other]
+            if mine.hostname == theirs.hostname or mine.machine_id == theirs.machine_id:
+                found[one] = other
+    return found

@@ -1,0 +1,43 @@
+"""Where the controller keeps its state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The layout below the state directory (``--state``, FARM_STATE, or ``var/`` in the checkout)."""
+
+    state: Path
+
+    @property
+    def database(self) -> Path:
+        """Jobs and attempts."""
+        return self.state / "farm.sqlite"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one controller."""
+        return self.state / "dispatch.lock"
+
+    @property
+    def sdists(self) -> Path:
+        """Downloads, each under its sha256."""
+        return self.state / "sdists"
+
+    @property
+    def tree(self) -> Path:
+        """The index as it is published."""
+        return self.state / "index"
+
+    def wheels(self, attempt_id: str) -> Path:
+        """Wheels collected from one attempt."""
+        return self.state / "wheels" / attempt_id
+
+    def log(self, attempt_id: str) -> Path:
+        """The log of one attempt."""
+        return self.state / "logs" / f"{attempt_id}.log"

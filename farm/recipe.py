@@ -1,0 +1,104 @@
+"""Recipes: what a project needs beyond the default, one short YAML file per project.
+
+A project without a file gets :data:`DEFAULT`; most projects need none. Unknown keys and wrong values are
+refused with file and line, so that a misspelt key can never be silently without effect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from farm.errors import InputError
+
+
+def _requirement(value: str) -> str:
+    try:
+        return str(Requirement(value))
+    except InvalidRequirement as error:
+        raise ValueError(f"not a PEP 508 requirement: {value!r}") from error
+
+
+class Recipe(BaseModel):
+    """What one project needs to be built; every field has a default that suits most projects."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    apt_packages: list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]] = []
+    """Debian packages (development headers, mostly) that must be on the board; provisioning installs them."""
+
+    build_constraints: list[Annotated[str, AfterValidator(_requirement)]] = []
+    """Version limits that hold INSIDE the isolated PEP 517 build environment."""
+
+    environment: dict[str, str] = {}
+    """Environment variables of the build."""
+
+    native: bool = True
+    """Whether the wheel must hold compiled code; a pure wheel is then a failure (F04)."""
+
+    timeout_s: Annotated[int, Field(gt=0)] = 4 * 3600
+    """Seconds after which the node itself ends the build (F30)."""
+
+    reason: str = ""
+    """Why the recipe exists; for whoever reads it next."""
+
+    def digest(self) -> str:
+        """Return the sha256 of everything that can change a build; ``reason`` can't."""
+        content = self.model_dump(exclude={"reason"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+DEFAULT = Recipe()
+
+
+def load_recipe(directory: Path, project: str) -> Recipe:
+    """Return the recipe of ``project`` in ``directory``, or the default where there is no file.
+
+    Raises:
+        InputError: the file is not valid YAML, or has an unknown key or a wrong value; with its line.
+    """
+    path = directory / f"{canonicalize_name(project)}.yml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return DEFAULT
+    return parse_recipe(text, path)
+
+
+def parse_recipe(text: str, path: Path) -> Recipe:
+    """Parse the text of a recipe; ``path`` is only used in messages."""
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise InputError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    if content is None:
+        return DEFAULT
+    if not isinstance(content, dict):
+        raise InputError(f"{path}:1: a recipe is a mapping of keys to values")
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else ""
+        known = ", ".join(sorted(Recipe.model_fields))
+        raise InputError(
+            f"{path}:{_line_of(tree, key)}: {key}: {first['msg']}", hint=f"known keys: {known}"
+        ) from error
+
+
+def _line_of(tree: yaml.Node | None, key: str) -> int:
+    if isinstance(tree, yaml.MappingNode):
+        for name, _ in tree.value:
+            if name.value == key:
+                return int(name.start_mark.line) + 1
+    return 1

@@ -1,0 +1,161 @@
+"""What the upstream index (PyPI) offers: files, versions, hashes; and the one download of an sdist.
+
+This and :mod:`farm.index.crawl` are the only modules that speak HTTP.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import requests
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    canonicalize_name,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
+from packaging.version import InvalidVersion, Version
+from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, NoSuchProjectError, PyPISimple
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from farm.errors import HashMismatchError, UpstreamError
+
+TIMEOUT_S: Final = 60
+_CHUNK: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamFile:
+    """One file that the upstream index offers."""
+
+    filename: str
+    version: Version
+    url: str
+    sha256: str | None
+    requires_python: str | None
+    yanked: bool
+    is_wheel: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamProject:
+    """A project (PEP 503 normalised name) and all its files whose names can be understood."""
+
+    name: str
+    files: tuple[UpstreamFile, ...]
+
+
+class Upstream:
+    """A client of an index that speaks the simple API (PEP 503 or 691)."""
+
+    def __init__(self, endpoint: str = PYPI_SIMPLE_ENDPOINT) -> None:
+        retry = Retry(total=4, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))
+        self._http = requests.Session()
+        for scheme in ("https://", "http://"):
+            self._http.mount(scheme, HTTPAdapter(max_retries=retry))
+        self._simple = PyPISimple(endpoint=endpoint, session=self._http)
+
+    def project(self, name: str) -> UpstreamProject:
+        """Return what the index offers of ``name``.
+
+        Raises:
+            UpstreamError: there is no such project, or the index can't be reached.
+        """
+        normalised = canonicalize_name(name)
+        try:
+            page = self._simple.get_project_page(normalised, timeout=TIMEOUT_S)
+        except NoSuchProjectError as error:
+            raise UpstreamError(
+                f"{name}: no such project on {self._simple.endpoint}", hint="check the spelling"
+            ) from error
+        except requests.RequestException as error:
+            raise UpstreamError(
+                f"{name}: the index {self._simple.endpoint} can't be read: {error}",
+                hint="check the network; what runs on the boards goes on meanwhile",
+            ) from error
+        files = (_understood(package) for package in page.packages)
+        return UpstreamProject(normalised, tuple(file for file in files if file is not None))
+
+    def fetch(self, file: UpstreamFile, directory: Path) -> Path:
+        """Download ``file`` into ``directory`` unless it is there, and return its path.
+
+        The bytes are checked against the index's sha256 before the file gets its name.
+
+        Raises:
+            HashMismatchError: the bytes are not the promised ones; nothing is kept.
+            UpstreamError: the index promises no sha256, or the download failed.
+        """
+        if file.sha256 is None:
+            raise UpstreamError(
+                f"{file.filename}: the index gives no sha256 for it", hint="use an index that does"
+            )
+        target = directory / file.sha256 / file.filename
+        if target.exists() and sha256_of(target) == file.sha256:
+            return target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file_object:
+            partial = Path(file_object.name)
+        try:
+            _expect_sha256(file.filename, file.sha256, self._download(file.url, partial))
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        return target
+
+    def _download(self, url: str, target: Path) -> str:
+        digest = hashlib.sha256()
+        try:
+            with self._http.get(url, stream=True, timeout=TIMEOUT_S) as response, target.open("wb") as out:
+                response.raise_for_status()
+                for chunk in response.iter_content(_CHUNK):
+                    digest.update(chunk)
+                    out.write(chunk)
+                out.flush()
+                os.fsync(out.fileno())
+        except requests.RequestException as error:
+            raise UpstreamError(
+                f"{url}: {error}", hint="check the network, then run the command again"
+            ) from error
+        return digest.hexdigest()
+
+
+def _expect_sha256(what: str, expected: str, actual: str) -> None:
+    if actual != expected:
+        hint = "the index, or a proxy in between, sent other bytes; try again, then report it upstream"
+        raise HashMismatchError(what, expected=expected, actual=actual, hint=hint)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _understood(package: DistributionPackage) -> UpstreamFile | None:
+    """Return the file, or None for what is no wheel or sdist of PEP 427/625 (eggs, installers, odd names)."""
+    name = package.filename
+    try:
+        if name.endswith(".whl"):
+            version = parse_wheel_filename(name)[1]
+        elif name.endswith((".tar.gz", ".zip")):
+            version = parse_sdist_filename(name)[1]
+        else:
+            return None
+    except (InvalidWheelFilename, InvalidSdistFilename, InvalidVersion):
+        return None
+    return UpstreamFile(
+        filename=name,
+        version=version,
+        url=package.url,
+        sha256=package.digests.get("sha256"),
+        requires_python=package.requires_python,
+        yanked=package.is_yanked,
+        is_wheel=name.endswith(".whl"),
+    )

@@ -1,0 +1,67 @@
+"""Verdicts: what each gate found out about a wheel, with its evidence (pure data)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+from farm.errors import WheelError
+
+
+class Gate(StrEnum):
+    """The gates a wheel passes, in this order."""
+
+    READABLE = "readable"
+    NAME = "name"
+    PATHS = "paths"
+    METADATA = "metadata"
+    RECORD = "record"
+    ELF = "elf"
+    ISA = "isa"
+    JOB = "job"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One finding: which gate, about which file, whether it holds, why, and what to do if it doesn't."""
+
+    gate: Gate
+    ok: bool
+    subject: str
+    evidence: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that the gates say about one wheel."""
+
+    wheel: str
+    sha256: str
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def ok(self) -> bool:
+        """True when there is a verdict and none fails."""
+        return bool(self.verdicts) and all(v.ok for v in self.verdicts)
+
+    @property
+    def failures(self) -> tuple[Verdict, ...]:
+        """The verdicts that fail, in the order of the gates."""
+        return tuple(v for v in self.verdicts if not v.ok)
+
+    def raise_if_failed(self) -> None:
+        """Raise WheelError, one line, with the first failure and how many more there are."""
+        if self.ok:
+            return
+        if not self.failures:
+            raise WheelError(f"{self.wheel}: nothing was verified")
+        first, more = self.failures[0], len(self.failures) - 1
+        where = "" if first.subject == self.wheel else f"{first.subject}: "
+        rest = f" (and {more} more)" if more else ""
+        raise WheelError(f"{self.wheel}: {first.gate}: {where}{first.evidence}{rest}", hint=first.hint)
+
+    def to_json(self) -> str:
+        """Return the report as a JSON object, keys sorted."""
+        return json.dumps({**asdict(self), "ok": self.ok}, sort_keys=True)
