@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Final
@@ -77,6 +79,16 @@ def main() -> None:
     except KeyboardInterrupt:
         errors.print("stopped; builds go on on their nodes, run `farm dispatch` to take them up again")
         sys.exit(ExitCode.INTERRUPTED)
+    except Exception as error:  # noqa: BLE001  # the last resort: a fault of the farm's own, not of its user
+        with tempfile.NamedTemporaryFile("w", prefix="farm-fault-", suffix=".txt", delete=False) as report:
+            report.write(f"{sys.argv}\n{traceback.format_exc()}")
+        show_error(
+            FarmError(
+                f"a fault of the farm itself: {type(error).__name__}: {error}",
+                hint=f"report it with {report.name}; what runs on the boards goes on",
+            )
+        )
+        sys.exit(ExitCode.FAULT)
 
 
 def show_error(error: FarmError) -> None:
@@ -116,13 +128,16 @@ def show_nodes(inventory: Inventory = INVENTORY, as_json: AsJson = False) -> Non
             "disk free",
         )
         console.print(table(*columns, rows=[_node_row(name, facts) for name, facts in found.items()]))
+    for facts in found.values():
+        if isinstance(facts, NodeError):
+            show_error(facts)
     if any(isinstance(facts, NodeError) or unfit(facts) for facts in found.values()):
         raise typer.Exit(ExitCode.NODE)
 
 
 def _node_row(name: str, facts: Facts | NodeError) -> list[str | Text]:
     if isinstance(facts, NodeError):
-        return [name, Text(facts.message.removeprefix(f"{name}: "), "red")]
+        return [name, Text("unreachable", "red")]
     why = unfit(facts)
     return [
         name,

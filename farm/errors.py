@@ -21,6 +21,7 @@ class ExitCode(IntEnum):
     NODE = 5  # a board can't be reached, trusted or used
     PUBLISH = 6  # the index could not be written or does not serve what was written
     BUSY = 7  # another controller holds the farm
+    FAULT = 70  # a fault of the farm itself (EX_SOFTWARE); the report is in a file
     INTERRUPTED = 130
 
 

@@ -16,6 +16,8 @@ from farm.verify.isa import beyond_rv64gc, parse_arch
 BUILDERS: Final = "builders"
 INDEX: Final = "index"
 GC: Final = frozenset("imafdc")
+SSH_PORT: Final = 22
+UNSAFE: Final = "__ansible_unsafe"
 MIN_DISK_BYTES: Final = 2 << 30
 
 
@@ -131,7 +133,9 @@ def read_fleet(inventory: Path) -> Fleet:
 def fleet_of(inventory: Mapping[str, object], source: str) -> Fleet:
     """Turn ``ansible-inventory --list`` into a fleet (pure)."""
     meta = inventory.get("_meta")
-    hostvars = meta.get("hostvars", {}) if isinstance(meta, dict) else {}
+    hostvars = _plain(meta.get("hostvars", {})) if isinstance(meta, dict) else {}
+    if not isinstance(hostvars, dict):
+        raise InputError(f"{source}: ansible-inventory gave no host variables")
     builders = tuple(_node(name, hostvars.get(name, {}), source) for name in _members(inventory, BUILDERS))
     if not builders:
         raise InputError(
@@ -139,6 +143,15 @@ def fleet_of(inventory: Mapping[str, object], source: str) -> Fleet:
         )
     index = [_index_host(name, hostvars.get(name, {}), source) for name in _members(inventory, INDEX)]
     return Fleet(builders, index[0] if index else None)
+
+
+def _plain(value: object) -> object:
+    """Return a value as it was written: Ansible wraps texts that came out of a template."""
+    if isinstance(value, dict):
+        if value.keys() == {UNSAFE}:
+            return value[UNSAFE]
+        return {key: _plain(item) for key, item in value.items()}
+    return value
 
 
 def _members(inventory: Mapping[str, object], group: str) -> list[str]:
@@ -170,8 +183,8 @@ def _address(name: str, variables: Mapping[str, object], source: str, *, user: s
     need = _Needs(name, variables, source)
     return Address(
         name=name,
-        host=str(variables.get("ansible_host", name)),
-        port=int(str(variables.get("ansible_port", 22))),
+        host=need("ansible_host") if "ansible_host" in variables else name,
+        port=int(need("ansible_port")) if "ansible_port" in variables else SSH_PORT,
         user=user,
         key_file=Path(need("ansible_ssh_private_key_file")).expanduser(),
         known_hosts=Path(need("farm_known_hosts")).expanduser(),
@@ -192,7 +205,13 @@ class _Needs:
                 f"{self.source}: host {self.host} has no variable {key}",
                 hint="set it in group_vars; inventory/example shows all of them",
             )
-        return str(self.variables[key])
+        value = str(self.variables[key])
+        if "{{" in value:
+            raise InputError(
+                f"{self.source}: {key} of host {self.host} is a template that nothing evaluates: {value}",
+                hint="name it in a constructed inventory beside the hosts; see inventory/virtual/resolved.yml",
+            )
+        return value
 
 
 def unfit(facts: Facts, python: str | None = None) -> str | None:
@@ -204,7 +223,7 @@ def unfit(facts: Facts, python: str | None = None) -> str | None:
         (not facts.gcc, "it has no gcc; run `farm provision`"),
         (bool(beyond), f"gcc's default -march {facts.gcc_march} is beyond rv64gc; run `farm provision`"),
         (python is not None and python not in facts.pythons, f"it has no {python}; run `farm provision`"),
-        (facts.disk_free_bytes < MIN_DISK_BYTES, f"only {facts.disk_free_bytes >> 20} MiB of disk are free"),
+        (facts.disk_free_bytes < MIN_DISK_BYTES, f"{facts.disk_free_bytes >> 20} MiB of disk are free"),
     )
     return next((why for failed, why in checks if failed), None)
 
