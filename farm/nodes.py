@@ -168,7 +168,7 @@ def _node(name: str, variables: Mapping[str, object], source: str) -> Node:
     need = _Needs(name, variables, source)
     return Node(
         address=_address(name, variables, source, user=need("farm_build_user")),
-        slots=int(need("farm_slots")),
+        slots=need.number("farm_slots"),
         root=need("farm_node_dir"),
     )
 
@@ -184,7 +184,7 @@ def _address(name: str, variables: Mapping[str, object], source: str, *, user: s
     return Address(
         name=name,
         host=need("ansible_host") if "ansible_host" in variables else name,
-        port=int(need("ansible_port")) if "ansible_port" in variables else SSH_PORT,
+        port=need.number("ansible_port") if "ansible_port" in variables else SSH_PORT,
         user=user,
         key_file=Path(need("ansible_ssh_private_key_file")).expanduser(),
         known_hosts=Path(need("farm_known_hosts")).expanduser(),
@@ -209,9 +209,19 @@ class _Needs:
         if "{{" in value:
             raise InputError(
                 f"{self.source}: {key} of host {self.host} is a template that nothing evaluates: {value}",
-                hint="name it in a constructed inventory beside the hosts; see inventory/virtual/resolved.yml",
+                hint="name it in a constructed inventory by the hosts; see inventory/virtual/resolved.yml",
             )
         return value
+
+    def number(self, key: str) -> int:
+        """Return a whole number from 1."""
+        text = self(key)
+        if not text.isdecimal() or int(text) == 0:
+            raise InputError(
+                f"{self.source}: host {self.host}: {key} is {text!r}, not a number from 1",
+                hint="write a plain number there",
+            )
+        return int(text)
 
 
 def unfit(facts: Facts, python: str | None = None) -> str | None:
@@ -249,6 +259,7 @@ def twins(facts: Mapping[str, Facts]) -> dict[str, str]:
     for position, one in enumerate(names):
         for other in names[:position]:
             mine, theirs = facts[one], facts[other]
-            if mine.hostname == theirs.hostname or mine.machine_id == theirs.machine_id:
+            same_id = mine.machine_id == theirs.machine_id != ""
+            if mine.hostname == theirs.hostname or same_id:
                 found[one] = other
     return found

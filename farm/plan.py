@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -46,10 +47,10 @@ class Python:
         Raises:
             InputError: it is neither.
         """
-        tag = text if text.startswith("cp") else "cp" + text.replace(".", "")
-        if not (tag[2:].isdigit() and tag[2:3] == "3" and len(tag) > len("cp3")):
+        match = re.fullmatch(r"(?:3\.|cp3)([0-9]{1,2})", text)
+        if match is None:
             raise InputError(f"{text}: not a CPython version", hint="write it as 3.13 or cp313")
-        return cls(tag)
+        return cls(f"cp3{match[1]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,10 @@ def job_spec(choice: Choice, recipe: Recipe) -> JobSpec:
 
 
 def _newest(requirement: Requirement, upstream: UpstreamProject, python: Python) -> Version:
-    exact = any(spec.operator in {"==", "==="} for spec in requirement.specifier)
+    # PEP 592: only a full version is a pin; "==1.*" is a range.
+    exact = any(
+        spec.operator in {"==", "==="} and not spec.version.endswith(".*") for spec in requirement.specifier
+    )
     usable = {
         file.version
         for file in upstream.files
@@ -185,7 +189,8 @@ def _runs_on(tag: Tag, python: Python) -> bool:
     if tag.abi == "abi3" and tag.interpreter.startswith("cp3"):
         return int(tag.interpreter[3:] or 0) <= minor
     if tag.abi == "none":
-        return tag.interpreter in {"py3", python.tag, f"py3{minor}"}
+        older = tag.interpreter.removeprefix("py3")
+        return tag.interpreter in {"py3", python.tag} or (older.isdigit() and int(older) <= minor)
     return tag.interpreter == python.tag and tag.abi == python.tag
 
 

@@ -69,6 +69,8 @@ def load_recipe(directory: Path, project: str) -> Recipe:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return DEFAULT
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text: {error.reason}", hint="save it as UTF-8") from error
     return parse_recipe(text, path)
 
 
@@ -85,6 +87,7 @@ def parse_recipe(text: str, path: Path) -> Recipe:
         return DEFAULT
     if not isinstance(content, dict):
         raise InputError(f"{path}:1: a recipe is a mapping of keys to values")
+    _refuse_twice(tree, path)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -94,6 +97,15 @@ def parse_recipe(text: str, path: Path) -> Recipe:
         raise InputError(
             f"{path}:{_line_of(tree, key)}: {key}: {first['msg']}", hint=f"known keys: {known}"
         ) from error
+
+
+def _refuse_twice(tree: yaml.Node | None, path: Path) -> None:
+    """Refuse a key given twice: YAML forbids it, PyYAML silently takes the last."""
+    seen: set[str] = set()
+    for name, _ in tree.value if isinstance(tree, yaml.MappingNode) else ():
+        if name.value in seen:
+            raise InputError(f"{path}:{name.start_mark.line + 1}: {name.value}: given twice")
+        seen.add(name.value)
 
 
 def _line_of(tree: yaml.Node | None, key: str) -> int:

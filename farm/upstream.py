@@ -21,7 +21,14 @@ from packaging.utils import (
     parse_wheel_filename,
 )
 from packaging.version import InvalidVersion, Version
-from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, NoSuchProjectError, PyPISimple
+from pypi_simple import (
+    PYPI_SIMPLE_ENDPOINT,
+    DistributionPackage,
+    NoSuchProjectError,
+    PyPISimple,
+    UnsupportedContentTypeError,
+    UnsupportedRepoVersionError,
+)
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
@@ -75,7 +82,7 @@ class Upstream:
             raise UpstreamError(
                 f"{name}: no such project on {self._simple.endpoint}", hint="check the spelling"
             ) from error
-        except requests.RequestException as error:
+        except (requests.RequestException, UnsupportedContentTypeError, UnsupportedRepoVersionError) as error:
             raise UpstreamError(
                 f"{name}: the index {self._simple.endpoint} can't be read: {error}",
                 hint="check the network; what runs on the boards goes on meanwhile",
@@ -112,7 +119,12 @@ class Upstream:
     def _download(self, url: str, target: Path) -> str:
         digest = hashlib.sha256()
         try:
-            with self._http.get(url, stream=True, timeout=TIMEOUT_S) as response, target.open("wb") as out:
+            # "identity": some servers call a .tar.gz gzip-encoded, and requests would then unpack it.
+            plain = {"Accept-Encoding": "identity"}
+            with (
+                self._http.get(url, stream=True, timeout=TIMEOUT_S, headers=plain) as response,
+                target.open("wb") as out,
+            ):
                 response.raise_for_status()
                 for chunk in response.iter_content(_CHUNK):
                     digest.update(chunk)

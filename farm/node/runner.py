@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
+import gzip
 import hashlib
 import json
 import os
@@ -29,6 +31,7 @@ import sys
 import tarfile
 import time
 import zipfile
+import zlib
 from pathlib import Path
 
 VERSION = 1
@@ -52,6 +55,7 @@ def main() -> int:
     """Run one sub-command and print its JSON object."""
     parser = argparse.ArgumentParser(prog="farm-node", description="runs the farm's builds on this board")
     parser.add_argument("--root", type=Path, default=Path("/var/lib/wheelfarm-node"))
+    parser.add_argument("--environments", type=Path, default=LOCAL_ENVIRONMENTS, help="one folder a Python")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("probe")
     for name in ("start", "cancel", "forget", "supervise"):
@@ -60,15 +64,17 @@ def main() -> int:
     options = parser.parse_args()
     root: Path = options.root
     if options.command == "probe":
-        answer = probe(root)
+        answer = probe(root, options.environments)
     elif options.command == "poll":
         answer = {"attempts": [poll(root, *item.rsplit(":", 1)) for item in options.attempts]}
     else:
         if "/" in options.attempt or options.attempt.startswith("."):
             parser.error(f"not an attempt's name: {options.attempt}")
-        answer = {"start": start, "cancel": cancel, "forget": forget, "supervise": supervise}[
-            options.command
-        ](root, options.attempt)
+        if options.command in {"start", "supervise"}:
+            command = {"start": start, "supervise": supervise}[options.command]
+            answer = command(root, options.attempt, options.environments)
+        else:
+            answer = {"cancel": cancel, "forget": forget}[options.command](root, options.attempt)
     print(json.dumps(answer))
     return 0
 
@@ -76,7 +82,7 @@ def main() -> int:
 # -- facts of the board ---------------------------------------------------------------------------------
 
 
-def probe(root: Path) -> Json:
+def probe(root: Path, environments: Path = LOCAL_ENVIRONMENTS) -> Json:
     """Return what this board is: ISA, cores, memory, disk, Pythons, toolchains, installed packages."""
     (root / "incoming").mkdir(parents=True, exist_ok=True)
     gcc_march = ""
@@ -100,10 +106,15 @@ def probe(root: Path) -> Json:
         "gcc": _output("gcc", "-dumpfullversion").strip(),
         "gcc_march": gcc_march,
         "rustc": _output("rustc", "--version").strip(),
-        "pythons": sorted(
-            path.name for path in LOCAL_ENVIRONMENTS.glob("cp3*") if (path / "bin/python").exists()
-        ),
-        "apt_packages": _output("dpkg-query", "-W", "-f", "${Package} ").split(),
+        "pythons": sorted(path.name for path in environments.glob("cp3*") if (path / "bin/python").exists()),
+        "apt_packages": [
+            # A removed package whose configuration files are left is still listed.
+            name
+            for state, name in map(
+                str.split, _output("dpkg-query", "-W", "-f", "${db:Status-Status} ${Package}\n").splitlines()
+            )
+            if state == "installed"
+        ],
         "attempts": sorted(path.name for path in (root / "jobs").glob("*") if path.is_dir()),
     }
 
@@ -141,7 +152,7 @@ def _os_name() -> str:
 # -- an attempt's life ----------------------------------------------------------------------------------
 
 
-def start(root: Path, attempt: str) -> Json:
+def start(root: Path, attempt: str, environments: Path = LOCAL_ENVIRONMENTS) -> Json:
     """Claim the attempt and start it detached; a second call finds it claimed and starts nothing."""
     spec = root / "incoming" / f"{attempt}.json"
     job = root / "jobs" / attempt
@@ -158,7 +169,10 @@ def start(root: Path, attempt: str) -> Json:
         return {"attempt": attempt, "started": False}
     with (job / "log").open("ab") as log:
         supervisor = subprocess.Popen(
-            [sys.executable, str(Path(__file__).resolve()), "--root", str(root), "supervise", attempt],
+            [
+                *(sys.executable, str(Path(__file__).resolve())),
+                *("--root", str(root), "--environments", str(environments), "supervise", attempt),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -212,12 +226,30 @@ def forget(root: Path, attempt: str) -> Json:
     job = root / "jobs" / attempt
     if job.is_dir() and not (job / "result.json").exists() and _alive(job):
         return {"attempt": attempt, "forgotten": False}
+    _end_orphans(job)
     if job.is_dir():
         # Renamed first: a removal that is cut off must not leave half an attempt under its name.
         doomed = job.with_name(f".{attempt}.{os.getpid()}")
         job.rename(doomed)
         shutil.rmtree(doomed)
     return {"attempt": attempt, "forgotten": True}
+
+
+def _end_orphans(job: Path) -> None:
+    """End what a killed supervisor left running: all of a build shares the supervisor's session."""
+    try:
+        identity = json.loads((job / "supervisor.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    leader = identity["pid"]
+    if identity["boot_id"] != _read("/proc/sys/kernel/random/boot_id") or _start_time(leader):
+        return  # a restart ended them all, or the number belongs to another process by now
+    for path in Path("/proc").glob("[0-9]*"):
+        fields = _read(f"{path}/stat").rpartition(")")[2].split()
+        # proc_pid_stat(5): the session is field 6, the fourth after the command's name.
+        if len(fields) > 3 and fields[3] == str(leader):  # noqa: PLR2004
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(path.name), signal.SIGKILL)
 
 
 def _identity(pid: int) -> Json:
@@ -236,18 +268,18 @@ def _alive(job: Path) -> bool:
         identity = json.loads((job / "supervisor.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         # Claimed, and the starter has not written the identity yet (or died just there).
-        return time.time() - job.stat().st_mtime < GRACE_S
+        return job.is_dir() and time.time() - job.stat().st_mtime < GRACE_S
     return bool(identity["start_time"]) and identity == _identity(identity["pid"])
 
 
 # -- the build ------------------------------------------------------------------------------------------
 
 
-def supervise(root: Path, attempt: str) -> Json:
+def supervise(root: Path, attempt: str, environments: Path = LOCAL_ENVIRONMENTS) -> Json:
     """Run the build's steps, enforce the time limit (F30) and leave a durable result (F22)."""
     job = root / "jobs" / attempt
     spec = json.loads((job / "spec.json").read_text(encoding="utf-8"))
-    build = Build(root, job, spec)
+    build = Build(root, job, spec, environments)
     signal.signal(signal.SIGTERM, build.on_terminate)
     began = time.monotonic()
     result: Json = {"attempt": attempt, "started": time.time(), "failure": None, "message": "", "wheels": []}
@@ -274,12 +306,13 @@ def say(text: str) -> None:
 class Build:
     """The steps from an sdist to repaired wheels, in one attempt's directory."""
 
-    def __init__(self, root: Path, job: Path, spec: Json) -> None:
+    def __init__(self, root: Path, job: Path, spec: Json, environments: Path) -> None:
         self.root = root
         self.job = job
         self.spec = spec
         self.work = job / "work"
-        self.environment = LOCAL_ENVIRONMENTS / str(spec["python"])
+        self.environments = environments
+        self.environment = environments / str(spec["python"])
         self.deadline = time.monotonic() + float(str(spec["timeout_s"]))
         self.phases: dict[str, float] = {}
         self.toolchain: Json = {}
@@ -309,7 +342,7 @@ class Build:
 
     def describe(self) -> None:
         """Check that the board has what the job needs and write it all into the log (F13, F20)."""
-        facts = probe(self.root)
+        facts = probe(self.root, self.environments)
         self.toolchain = {
             key: facts[key] for key in ("hostname", "kernel", "os", "isa", "gcc", "gcc_march", "rustc")
         }
@@ -339,7 +372,7 @@ class Build:
             else:
                 with tarfile.open(sdist) as archive:
                     archive.extractall(target, filter="data")  # the filter refuses what S202 fears
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        except (tarfile.TarError, zipfile.BadZipFile, EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise StepError("source", f"the sdist can't be unpacked: {error}") from error
         roots = [path for path in target.iterdir() if path.is_dir()]
         if len(roots) != 1:

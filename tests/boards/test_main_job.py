@@ -1,0 +1,126 @@
+"""The main job on real riscv64 userlands: provision, build, verify, publish, install."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from farm.verify import verify_wheel
+from tests.boards.conftest import Site, changed
+
+pytestmark = pytest.mark.boards
+
+C_PROJECT = "pyyaml==6.0.3"
+PINNED_PROJECT = "editdistpy==0.1.6"
+
+
+@pytest.fixture(scope="session")
+def published(site: Site) -> Site:
+    """The site after two projects were built on two boards, with the controller killed half way."""
+    dispatch = site.start_farm("dispatch", C_PROJECT, PINNED_PROJECT)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        states = {job["state"] for job in site.status().values()}
+        if states == {"running"} and len(site.status()) == 2:
+            break
+    else:
+        pytest.fail("the builds did not start")
+    dispatch.send_signal(signal.SIGKILL)
+    dispatch.wait()
+    site.farm("dispatch")
+    return site
+
+
+def test_f12_a_second_run_of_all_playbooks_changes_nothing(site: Site) -> None:
+    for name in ("virtual.yml", "site.yml"):
+        recap = changed(site.playbook(name))
+        assert recap
+        assert set(recap.values()) == {0}, recap
+
+
+def test_f11_f18_f20_nodes_are_distinct_and_rv64gc(site: Site) -> None:
+    nodes = json.loads(site.farm("nodes", "--json").stdout)
+    assert set(nodes) == {"vboard-f3", "vboard-sg2044"}
+    assert len({node["machine_id"] for node in nodes.values()}) == 2
+    assert {node["hostname"] for node in nodes.values()} == {"vboard-f3", "vboard-sg2044"}
+    for node in nodes.values():
+        assert node["unfit"] is None
+        assert node["machine"] == "riscv64"
+        assert node["gcc"].startswith("14.")
+        assert node["gcc_march"].startswith("rv64imafdc")
+        assert node["pythons"] == ["cp313"]
+
+
+def test_f10_builds_survive_the_controller_and_are_taken_up_not_repeated(published: Site) -> None:
+    jobs = published.status()
+    assert {job["state"] for job in jobs.values()} == {"published"}
+    assert {job["attempt"] for job in jobs.values()} == {1}
+
+
+def test_f11_both_boards_build(published: Site) -> None:
+    assert {job["node"] for job in published.status().values()} == {"vboard-f3", "vboard-sg2044"}
+
+
+def test_published_wheels_pass_every_gate_again(published: Site) -> None:
+    wheels = sorted((published.state / "index" / "packages").rglob("*.whl"))
+    assert len(wheels) == 2
+    for wheel in wheels:
+        report = verify_wheel(wheel)
+        assert report.ok, report.failures
+        assert "manylinux" in wheel.name
+
+
+def test_f13_the_log_states_the_recipe_and_the_pin_reached_the_isolated_environment(published: Site) -> None:
+    log = published.farm("logs", "editdistpy").stdout
+    assert "constraints ['setuptools<82']" in log
+    assert "Successfully installed" in log
+    assert "setuptools-81" in log
+
+
+def test_f13_without_the_pin_the_build_fails_and_says_why(published: Site, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    done = published.farm(
+        "dispatch", PINNED_PROJECT, "--recipes", str(tmp_path), "--state", str(state), check=False
+    )
+    assert done.returncode == 1
+    assert "failed (build)" in done.stdout
+    assert "pkg_resources" in done.stdout
+    assert "whole log: " in done.stdout
+
+
+def test_dispatched_again_nothing_is_built_again(published: Site) -> None:
+    done = published.farm("dispatch", C_PROJECT)
+    assert "1 of 1 published" in done.stdout
+    assert published.status()["pyyaml"]["attempt"] == 1
+
+
+def test_bad_requests_are_refused_before_anything_runs(site: Site) -> None:
+    for arguments, message, code in (
+        (["six"], "pure Python", 0),
+        (["wheel-farm-no-such-project"], "no such project", 4),
+        (["pyyaml==99"], "no version on the index fits it", 4),
+        (["not a name"], "not a requirement", 3),
+    ):
+        done = site.farm("dispatch", *arguments, check=False)
+        assert message in done.stdout + done.stderr
+        assert done.returncode == code
+        assert "Traceback" not in done.stderr
+
+
+def test_pip_installs_on_a_clean_system_without_compilers(published: Site) -> None:
+    wanted = {
+        "try_requirements": [C_PROJECT, PINNED_PROJECT],
+        "try_modules": ["yaml._yaml", "editdistpy.levenshtein"],
+    }
+    output = published.playbook("try_wheels.yml", "--extra-vars", json.dumps(wanted))
+    assert "Successfully installed" in output
+    assert "editdistpy/levenshtein" in output
+
+
+def test_f09_the_published_index_is_whole(published: Site) -> None:
+    nodes = published.farm("index", "crawl", "http://127.0.31.30:8080/simple/")
+    assert "0 problems" in nodes.stdout

@@ -1,0 +1,263 @@
+"""The real farm-node, started as a process, on this machine."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from farm.node import runner
+from tests.integration.nodekit import (
+    BACKEND,
+    WHEEL,
+    Board,
+    gated,
+    gone,
+    kill_quietly,
+    make_environment,
+    make_sdist,
+    make_tar,
+    sleeping,
+    until,
+)
+
+pytestmark = pytest.mark.integration
+REPAIRED = WHEEL.replace("-linux_", "-manylinux_2_39_")
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Board]:
+    board = Board(tmp_path / "node", make_environment(tmp_path / "environments"))
+    yield board
+    for job in (board.root / "jobs").glob("*"):
+        if (job / "supervisor.json").exists() and runner._alive(job):
+            board.ask("cancel", job.name)
+    for pid in tmp_path.glob("pids"):
+        for number in map(int, pid.read_text().split()):
+            kill_quietly(number, signal.SIGKILL)
+
+
+def test_probe_names_the_environments(board: Board) -> None:
+    facts = board.ask("probe")
+    assert facts["pythons"] == ["cp313"]
+    assert facts["attempts"] == []
+    assert facts["runner_version"] == runner.VERSION
+    assert isinstance(facts["apt_packages"], list)
+
+
+def test_f13_a_build_and_what_its_log_states(board: Board) -> None:
+    sdist = make_sdist()
+    result = board.build(sdist, build_constraints=["setuptools<82"])
+    assert (result["failure"], result["message"]) == (None, "")
+    assert [wheel["filename"] for wheel in result["wheels"]] == [REPAIRED]
+    kept = board.root / "jobs" / "demo.1" / "wheelhouse" / REPAIRED
+    assert runner.sha256_of(kept) == result["wheels"][0]["sha256"]
+    assert result["wheels"][0]["size"] == kept.stat().st_size
+    assert set(result["phases_s"]) == {"unpack", "build", "repair"}
+    assert {"gcc", "gcc_march", "isa", "hostname"} <= set(result["toolchain"])
+    log = board.log()
+    assert "recipe 4ec1be constraints ['setuptools<82']" in log
+    assert f"sdist demo-1.0.tar.gz sha256 {hashlib.sha256(sdist).hexdigest()}" in log
+
+    assert "compiling demo" in log
+    assert "finished: ok" in log
+    assert not (board.root / "jobs" / "demo.1" / "work").exists()
+
+
+def _sdist(board: Board) -> Path:
+    (path,) = (board.root / "incoming").glob("*/demo-1.0.tar.gz")
+    return path
+
+
+def test_f13_constraints_and_environment_reach_the_build(board: Board) -> None:
+    backend = BACKEND.replace(
+        'print("compiling demo")',
+        'import os\n    print(open(os.environ["PIP_CONSTRAINT"]).read(), os.environ["CFLAGS"],'
+        ' os.environ["MAKEFLAGS"], os.environ["PIP_BUILD_CONSTRAINT"] == os.environ["PIP_CONSTRAINT"])',
+    )
+    board.build(make_sdist(backend), build_constraints=["setuptools<82"], environment={"CFLAGS": "-O1"})
+    assert "setuptools<82\n -O1 -j2 True" in board.log()
+
+
+def test_f10_start_is_idempotent_and_detached(board: Board, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    sdist = make_sdist(gated(gate))
+    attempt = board.bring(sdist)
+    assert board.ask("start", attempt)["started"]  # and the process that started it has ended
+    board.bring(sdist)
+    assert not board.ask("start", attempt)["started"]
+    until(Path(f"{gate}.waiting").exists, "the build to begin")
+    assert board.poll()["state"] == "running"
+    pid = board.supervisor()
+    assert os.getsid(pid) == pid != os.getsid(0), "a session of its own: no hangup reaches it"
+    assert not board.ask("forget", attempt)["forgotten"], "it still runs"
+    gate.touch()
+    assert board.finished()["failure"] is None
+    assert board.log().count("gate open") == 1
+    board.bring(sdist)
+    assert not board.ask("start", attempt)["started"], "nor is a finished one built again"
+
+
+def test_f10_many_starts_at_once_build_once(board: Board) -> None:
+    attempt = board.bring(make_sdist())
+    command = [sys.executable, runner.__file__, "--root", str(board.root)]
+    command += ["--environments", str(board.environments), "start", attempt]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
+    answers = [process.communicate()[0] for process in running]
+    assert sum(b'"started": true' in answer for answer in answers) == 1
+    assert board.finished()["failure"] is None
+    assert board.log().count("compiling demo") == 1
+
+
+def test_f22_the_result_stays_until_it_is_forgotten(board: Board) -> None:
+    result = board.build(make_sdist())
+    assert board.finished() == result
+    assert board.ask("probe")["attempts"] == ["demo.1"]
+    assert board.ask("forget", "demo.1")["forgotten"]
+    assert board.ask("probe")["attempts"] == []
+    assert board.poll()["state"] == "unknown"
+    assert board.ask("forget", "demo.1")["forgotten"], "twice does no harm"
+
+
+def test_f30_the_node_enforces_the_time_limit(board: Board, tmp_path: Path) -> None:
+    result = board.build(make_sdist(sleeping(tmp_path / "pids")), timeout_s=2)
+    assert (result["failure"], result["message"]) == ("timeout", "not done after 2 s")
+    until(lambda: gone(tmp_path / "pids"), "the whole process group to end")
+
+
+def test_cancel_ends_the_whole_group(board: Board, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    attempt = board.bring(make_sdist(sleeping(pids)))
+    board.ask("start", attempt)
+    until(pids.exists, "the build to begin")
+    assert board.ask("cancel", attempt)["cancelled"]
+    assert board.finished()["failure"] == "cancelled"
+    until(lambda: gone(pids), "the whole process group to end")
+    assert not board.ask("cancel", attempt)["cancelled"], "it has ended"
+    assert not board.ask("cancel", "nosuch.1")["cancelled"]
+
+
+def test_f10_a_killed_supervisor_is_told_as_lost(board: Board, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    attempt = board.bring(make_sdist(sleeping(pids)))
+    board.ask("start", attempt)
+    until(pids.exists, "the build to begin")
+    os.kill(board.supervisor(), signal.SIGKILL)
+    until(lambda: not runner._start_time(board.supervisor()), "the supervisor to end")
+    assert board.poll()["state"] == "lost"
+    assert board.ask("forget", attempt)["forgotten"]
+    until(lambda: gone(pids), "the orphaned build to end")
+
+
+def test_a_claim_without_a_supervisor_is_lost_not_running_for_ever(board: Board) -> None:
+    job = board.root / "jobs" / "demo.1"
+    job.mkdir(parents=True)
+    for name in ("claimed", "log"):
+        (job / name).touch()
+    assert board.poll()["state"] == "running", "its starter may be about to write the identity"
+    os.utime(job, (0, 0))
+    assert board.poll()["state"] == "lost"
+
+
+def test_a_reused_process_id_is_not_the_supervisor(board: Board) -> None:
+    job = board.root / "jobs" / "demo.1"
+    job.mkdir(parents=True)
+    (job / "log").touch()
+    runner._write_json(job / "supervisor.json", {**runner._identity(os.getpid()), "start_time": "1"})
+    assert board.poll()["state"] == "lost"
+    assert not board.ask("cancel", "demo.1")["cancelled"], "or it would end someone else's process"
+
+
+def test_f10_polling_by_offset_returns_the_whole_log(board: Board) -> None:
+    lines = 3000
+    backend = BACKEND.replace(
+        'print("compiling demo")', f'print("".join(f"line {{i}} \\u00e9\\n" * 3 for i in range({lines})))'
+    )
+    assert board.build(make_sdist(backend))["failure"] is None
+    whole, offset, polls = b"", 0, 0
+    while True:
+        (raw,) = board.ask("poll", f"demo.1:{offset}")["attempts"]
+        chunk = base64.b64decode(raw["log"])
+        assert raw["offset"] == offset + len(chunk)
+        whole, offset, polls = whole + chunk, raw["offset"], polls + 1
+        if not raw["more"]:
+            break
+        assert chunk, "more is promised only where there is more"
+    assert whole == (board.root / "jobs/demo.1/log").read_bytes()
+    assert whole.count(b"line ") == 3 * lines
+    assert polls > 1
+    assert board.poll(offset=offset)["text"] == ""
+
+
+def test_a_damaged_sdist_is_the_node_s_failure(board: Board) -> None:
+    attempt = board.bring(make_sdist())
+    _sdist(board).write_bytes(b"damaged on the way")
+    board.ask("start", attempt)
+    result = board.finished()
+    assert result["failure"] == "node"
+    assert "missing or damaged" in result["message"]
+
+
+def damaged_stream() -> bytes:
+    tar = gzip.decompress(make_sdist(BACKEND + "#" * 80_000))
+    packer = zlib.compressobj(wbits=31)
+    return packer.compress(tar[: len(tar) // 2]) + packer.flush(zlib.Z_FULL_FLUSH) + b"\xff" * 64
+
+
+@pytest.mark.parametrize(
+    ("sdist", "message"),
+    [
+        (make_tar({"a-1/x": b"", "b-1/x": b""}), "holds 2 top-level folders"),
+        (make_tar({"x": b""}), "holds 0 top-level folders"),
+        (make_tar({"demo-1.0/x": b"", "../../evil": b"evil"}), "can't be unpacked"),
+        (b"no tar at all", "can't be unpacked"),
+        (make_sdist()[:-40], "can't be unpacked"),
+        (damaged_stream(), "can't be unpacked"),
+    ],
+    ids=["two roots", "no root", "traversal", "no tar", "truncated", "damaged deflate stream"],
+)
+def test_a_wrong_sdist_is_the_source_s_failure(board: Board, sdist: bytes, message: str) -> None:
+    result = board.build(sdist)
+    assert result["failure"] == "source", result
+    assert message in result["message"]
+    assert result["wheels"] == []
+    assert not list(board.root.rglob("evil"))
+
+
+def test_a_failing_build_is_a_build_failure_with_its_output(board: Board) -> None:
+    backend = "def build_wheel(*_):\n    raise SystemExit('error: no compiler')\n"
+    result = board.build(make_sdist(backend))
+    assert (result["failure"], result["wheels"]) == ("build", [])
+    assert "error: no compiler" in board.log()
+
+
+def test_f07_a_wheel_that_can_not_be_repaired_is_a_policy_failure(board: Board) -> None:
+    (board.environments / "cp313/bin/auditwheel").write_text("#!/bin/sh\nexit 1\n")
+    result = board.build(make_sdist())
+    assert (result["failure"], result["wheels"]) == ("policy", [])
+
+
+def test_a_missing_environment_or_package_is_the_node_s_failure(board: Board) -> None:
+    result = board.build(make_sdist(), python="cp312")
+    assert result["failure"] == "node"
+    assert "farm provision" in result["message"]
+    result = board.build(make_sdist(), "demo.2", apt_packages=["no-such-package-dev"])
+    assert result["failure"] == "node"
+    assert "no-such-package-dev" in result["message"]
+
+
+@pytest.mark.parametrize("command", ["start", "cancel", "forget"])
+@pytest.mark.parametrize("name", ["../evil", ".hidden", "a/b"])
+def test_an_attempt_s_name_is_no_path(board: Board, command: str, name: str) -> None:
+    answer = board.run(command, name, check=False)
+    assert answer.returncode == 2
+    assert "not an attempt's name" in answer.stderr

@@ -1,0 +1,160 @@
+"""The client of the upstream index, against a small index on the loopback address."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from requests.adapters import HTTPAdapter
+
+from farm.errors import HashMismatchError, UpstreamError
+from farm.upstream import Upstream, UpstreamFile
+
+pytestmark = pytest.mark.integration
+SDIST = b"an sdist"
+SHA256 = hashlib.sha256(SDIST).hexdigest()
+PAGE = f"""<!DOCTYPE html><html><body>
+<a href="/files/demo-1.0.tar.gz#sha256={SHA256}" data-requires-python="&gt;=3.9">demo-1.0.tar.gz</a>
+<a href="/files/demo-1.1.tar.gz#sha256={SHA256}" data-yanked="broken">demo-1.1.tar.gz</a>
+<a href="/files/demo-1.0-py3-none-any.whl">demo-1.0-py3-none-any.whl</a>
+<a href="/files/demo-1.0-py2.7.egg">demo-1.0-py2.7.egg</a>
+<a href="/files/demo-1.0.win32.exe">demo-1.0.win32.exe</a>
+<a href="/files/demo-nonsense.tar.gz">demo-nonsense.tar.gz</a>
+</body></html>""".encode()
+
+
+@dataclass
+class Index:
+    url: str
+    content: dict[str, tuple[str, bytes]]
+    asked: Counter[str] = field(default_factory=Counter)
+    accepted: set[str | None] = field(default_factory=set)
+
+    @property
+    def client(self) -> Upstream:
+        return impatient(f"{self.url}/simple/")
+
+
+def impatient(url: str) -> Upstream:
+    client = Upstream(url)
+    client._http.mount("http://", HTTPAdapter(max_retries=0))
+    return client
+
+
+@pytest.fixture
+def index() -> Iterator[Index]:
+    found = Index("", {"/simple/demo/": ("text/html", PAGE)})
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found.asked[self.path] += 1
+            found.accepted.add(self.headers["Accept-Encoding"])
+            kind, body = found.content.get(self.path, ("", b""))
+            self.send_response(200 if kind else 404)
+            self.send_header("Content-Type", kind or "text/plain")
+            # "short": the link breaks before all bytes have come.
+            self.send_header("Content-Length", str(len(body) + 9 * (kind == "short")))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        found.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield found
+        server.shutdown()
+        thread.join()
+
+
+def the_sdist(index: Index) -> UpstreamFile:
+    return next(file for file in index.client.project("demo").files if file.filename == "demo-1.0.tar.gz")
+
+
+def test_f27_what_a_project_offers(index: Index) -> None:
+    project = index.client.project("DEMO")
+    assert project.name == "demo"
+    files = {file.filename: file for file in project.files}
+    assert set(files) == {"demo-1.0.tar.gz", "demo-1.1.tar.gz", "demo-1.0-py3-none-any.whl"}
+    sdist = files["demo-1.0.tar.gz"]
+    assert (sdist.sha256, sdist.requires_python, sdist.yanked) == (SHA256, ">=3.9", False)
+    assert sdist.url.startswith(f"{index.url}/files/demo-1.0.tar.gz")
+    assert files["demo-1.1.tar.gz"].yanked
+    assert files["demo-1.0-py3-none-any.whl"].sha256 is None
+
+
+def test_an_sdist_is_fetched_once_and_as_it_is(index: Index, tmp_path: Path) -> None:
+    index.content["/files/demo-1.0.tar.gz"] = ("application/gzip", SDIST)
+    file = the_sdist(index)
+    index.accepted.clear()
+    path = index.client.fetch(file, tmp_path)
+    assert path == tmp_path / SHA256 / "demo-1.0.tar.gz"
+    assert path.read_bytes() == SDIST
+    assert index.client.fetch(file, tmp_path) == path
+    assert index.asked["/files/demo-1.0.tar.gz"] == 1
+    assert index.accepted == {"identity"}
+
+
+def test_a_damaged_copy_is_fetched_again(index: Index, tmp_path: Path) -> None:
+    index.content["/files/demo-1.0.tar.gz"] = ("application/gzip", SDIST)
+    path = index.client.fetch(the_sdist(index), tmp_path)
+    path.write_bytes(b"damaged")
+    assert index.client.fetch(the_sdist(index), tmp_path).read_bytes() == SDIST
+
+
+def kept(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if path.is_file()]
+
+
+def test_other_bytes_than_promised_are_not_kept(index: Index, tmp_path: Path) -> None:
+    index.content["/files/demo-1.0.tar.gz"] = ("application/gzip", b"evil")
+    with pytest.raises(HashMismatchError, match=r"demo-1\.0\.tar\.gz: sha256 is") as caught:
+        index.client.fetch(the_sdist(index), tmp_path)
+    assert (caught.value.expected, caught.value.actual) == (SHA256, hashlib.sha256(b"evil").hexdigest())
+    assert caught.value.hint
+    assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize("answer", [None, ("short", SDIST)], ids=["404", "cut off"])
+def test_a_failed_download_is_an_upstream_error(
+    index: Index, tmp_path: Path, answer: tuple[str, bytes] | None
+) -> None:
+    if answer:
+        index.content["/files/demo-1.0.tar.gz"] = answer
+    with pytest.raises(UpstreamError, match=r"demo-1\.0\.tar\.gz") as caught:
+        index.client.fetch(the_sdist(index), tmp_path)
+    assert "network" in caught.value.hint
+    assert kept(tmp_path) == []
+
+
+def test_no_hash_no_download(index: Index, tmp_path: Path) -> None:
+    with pytest.raises(UpstreamError, match="gives no sha256"):
+        index.client.fetch(replace(the_sdist(index), sha256=None), tmp_path)
+
+
+def test_an_unknown_project(index: Index) -> None:
+    with pytest.raises(UpstreamError, match="nosuch: no such project on http://127") as caught:
+        index.client.project("nosuch")
+    assert caught.value.hint == "check the spelling"
+
+
+def test_a_page_that_is_no_index_page(index: Index) -> None:
+    index.content["/simple/demo/"] = ("image/png", b"\x89PNG")
+    with pytest.raises(UpstreamError, match="can't be read"):
+        index.client.project("demo")
+
+
+def test_an_unreachable_index() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        port = server.server_port  # free again once closed
+    with pytest.raises(UpstreamError, match="can't be read") as caught:
+        impatient(f"http://127.0.0.1:{port}/simple/").project("demo")
+    assert "check the network" in caught.value.hint
