@@ -4,17 +4,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo clean-demo test check unit integration boards venv lock
+.PHONY: demo clean-demo preflight test check venv lock
 
-demo: $(STAMP)
-	$(PYTHON) scripts/preflight.py
+demo: preflight
+	$(MAKE) --no-print-directory venv
 	$(BIN)/python scripts/demo.py
 
+# Only what the demo made: another site's state is in a folder of its own beside it.
 clean-demo: $(STAMP)
-	$(BIN)/ansible-playbook playbooks/virtual_down.yml
-	rm -rf var
+	$(BIN)/ansible-playbook -i inventory/virtual playbooks/virtual_down.yml
+	rm -rf var/virtual
 
-test: check integration-packages
+# Before anything is changed: can this machine do it at all?
+preflight:
+	$(PYTHON) scripts/preflight.py
+
+test: preflight
+	$(MAKE) --no-print-directory check
+	$(BIN)/ansible-playbook playbooks/controller.yml --extra-vars controller_for_tests=true
 	$(BIN)/pytest tests
 
 check: $(STAMP)
@@ -23,12 +30,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline -q
-	$(BIN)/pytest -q tests/unit
-
-.PHONY: integration-packages
-integration-packages: $(STAMP)
-	$(PYTHON) scripts/preflight.py
-	$(BIN)/ansible-playbook playbooks/controller.yml --extra-vars controller_for_tests=true
+	$(BIN)/pytest -q tests/unit --no-header
 
 # Resolved for all Pythons we support at once; hashes, so that a mirror can't slip in other bytes.
 lock: $(STAMP)

@@ -26,7 +26,7 @@ from farm.paths import REPOSITORY, Paths
 from farm.plan import Python
 from farm.provision import provision as run_playbook
 from farm.publish import publish as publish_wheels
-from farm.store import Job, State, Store, controller_lock
+from farm.store import Failure, Job, State, Store, controller_lock
 from farm.upstream import Upstream
 from farm.verify import verify_wheel
 
@@ -48,7 +48,10 @@ Inventory = Annotated[
     Path, typer.Option("--inventory", "-i", envvar="FARM_INVENTORY", help="Ansible inventory of the machines")
 ]
 State_ = Annotated[
-    Path, typer.Option("--state", envvar="FARM_STATE", help="where the controller keeps its state")
+    Path | None,
+    typer.Option(
+        "--state", envvar="FARM_STATE", help="the controller's state (default: var/INVENTORY in the checkout)"
+    ),
 ]
 Recipes = Annotated[Path, typer.Option("--recipes", envvar="FARM_RECIPES", help="folder of recipes")]
 UpstreamUrl = Annotated[
@@ -63,7 +66,7 @@ Pythons = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="build even where upstream ships a riscv64 wheel")]
 
 INVENTORY: Final = REPOSITORY / "inventory" / "virtual"
-STATE: Final = REPOSITORY / "var"
+EXIT_CODES: Final = {Failure.SOURCE: ExitCode.UPSTREAM, Failure.NODE: ExitCode.NODE}
 RECIPES: Final = REPOSITORY / "recipes"
 
 
@@ -143,7 +146,7 @@ def _node_row(name: str, facts: Facts | NodeError) -> list[str | Text]:
         name,
         Text(why, "red") if why else Text("ready", "green"),
         facts.os,
-        facts.isa,
+        facts.isa.split("_")[0],
         str(facts.cores),
         f"{facts.memory_bytes / 2**30:.1f} GiB",
         " ".join(facts.pythons),
@@ -207,12 +210,12 @@ def dispatch(
     python: Pythons = None,
     force: Force = False,
     inventory: Inventory = INVENTORY,
-    state: State_ = STATE,
+    state: State_ = None,
     recipes: Recipes = RECIPES,
     upstream: UpstreamUrl = PYPI,
 ) -> None:
     """Build, verify and publish; without REQ, finish what an earlier run left."""
-    paths = Paths(state.resolve())
+    paths = Paths.of(inventory, state)
     fleet = read_fleet(inventory)
     client = Upstream(upstream)
     planned = service.plan(_texts(requirements, file, needed=False), _pythons(python), client, force=force)
@@ -226,10 +229,9 @@ def dispatch(
     with Board(console) if console.is_terminal else Lines(console) as reporter:
         run = service.dispatch(specs, fleet=fleet, paths=paths, upstream=client, reporter=reporter)
     _show_run(run, paths, fleet.require_index().simple_url)
-    unfinished = [job for job in run.jobs if job.state is not State.PUBLISHED]
     for error in run.errors:
         show_error(error)
-    _raise_first_code(failed, run, unfinished)
+    _raise_first_code(failed, run)
 
 
 def _show_run(run: service.Run, paths: Paths, url: str) -> None:
@@ -242,20 +244,22 @@ def _show_run(run: service.Run, paths: Paths, url: str) -> None:
     console.print(f"{len(done)} of {len(run.jobs)} published; index: {url}", highlight=False, soft_wrap=True)
 
 
-def _raise_first_code(failed: list[FarmError], run: service.Run, unfinished: list[Job]) -> None:
-    """End with the code of what went wrong; a lost node alone is no failure when all was published."""
+def _raise_first_code(failed: list[FarmError], run: service.Run) -> None:
+    """End with the code of what went wrong; a lost node is no failure when all was published."""
+    unfinished = [job for job in run.jobs if job.state is not State.PUBLISHED]
     if failed:
         raise typer.Exit(failed[0].exit_code)
-    if unfinished and all(job.failure is None for job in unfinished) and run.errors:
-        raise typer.Exit(run.errors[0].exit_code)
+    ended = [job.failure for job in unfinished if job.failure is not None]
+    if ended:
+        raise typer.Exit(EXIT_CODES.get(ended[0], ExitCode.FAILED))
     if unfinished:
-        raise typer.Exit(ExitCode.FAILED)
+        raise typer.Exit(run.errors[0].exit_code if run.errors else ExitCode.FAILED)
 
 
 @app.command()
-def status(state: State_ = STATE, as_json: AsJson = False) -> None:
+def status(inventory: Inventory = INVENTORY, state: State_ = None, as_json: AsJson = False) -> None:
     """List all jobs: their state, where they ran, how long it took."""
-    jobs = _jobs(Paths(state.resolve()))
+    jobs = _jobs(Paths.of(inventory, state))
     if as_json:
         print_json([_job_json(job) for job in jobs])
         return
@@ -300,10 +304,11 @@ def _job_json(job: Job) -> dict[str, object]:
 @app.command()
 def logs(
     job: Annotated[str, typer.Argument(metavar="JOB", help="a job's name or its beginning")],
-    state: State_ = STATE,
+    inventory: Inventory = INVENTORY,
+    state: State_ = None,
 ) -> None:
     """Print the log of a job's last attempt."""
-    paths = Paths(state.resolve())
+    paths = Paths.of(inventory, state)
     if not paths.database.exists():
         raise InputError(
             f"{job}: no such job", hint="no job was ever dispatched; `farm dispatch NAME` does it"
@@ -353,7 +358,7 @@ def _verdict(ok: bool) -> Text:
 def publish(
     wheels: Annotated[list[Path], typer.Argument(metavar="WHEEL...", help="wheel files")],
     inventory: Inventory = INVENTORY,
-    state: State_ = STATE,
+    state: State_ = None,
 ) -> None:
     """Verify wheels that were built elsewhere and publish them."""
     index = read_fleet(inventory).require_index()
@@ -365,7 +370,7 @@ def publish(
                 f"{wheel.name}: {failure.gate}: {failure.evidence}",
                 hint=f"`farm verify {wheel}` shows every gate",
             )
-    paths = Paths(state.resolve())
+    paths = Paths.of(inventory, state)
     with controller_lock(paths.lock):
         done = publish_wheels(wheels, paths.tree, index)
     console.print(

@@ -105,7 +105,7 @@ class Dispatcher:
         *,
         paths: Paths,
         sdist_of: Callable[[Job], Path],
-        publish: Callable[[Sequence[Path]], object],
+        publish: Callable[[Path], object],
         reporter: Reporter,
         poll_s: float = POLL_S,
     ) -> None:
@@ -116,7 +116,7 @@ class Dispatcher:
         self._publish = publish
         self._reporter = reporter
         self._poll_s = poll_s
-        self._publication: tuple[list[Job], Future[object]] | None = None
+        self._publication: tuple[Job, Future[object]] | None = None
         self._publish_failed: set[str] = set()
         self.errors: list[FarmError] = []
 
@@ -336,23 +336,23 @@ class Dispatcher:
             if job.state is State.VERIFIED and job.job_id not in self._publish_failed
         ]
         if ready and self._publication is None:
-            self._publication = (ready, pool.submit(self._publish, [self._wheel(job) for job in ready]))
+            # One at a time: a wheel that the index refuses must not hold up the others.
+            self._publication = (ready[0], pool.submit(self._publish, self._wheel(ready[0])))
 
     def _take_publication(self) -> None:
         if self._publication is None or not self._publication[1].done():
             return
-        jobs, future = self._publication
+        job, future = self._publication
         self._publication = None
         try:
             future.result()
         except FarmError as error:
-            # The wheels stay verified: the next dispatch publishes them without building again.
-            self._publish_failed.update(job.job_id for job in jobs)
+            # The wheel stays verified: the next dispatch publishes it without building again.
+            self._publish_failed.add(job.job_id)
             self.errors.append(error)
-            self._reporter.note(f"not published: {error.message}")
+            self._reporter.note(f"{job.job_id} not published: {error.message}")
             return
-        for job in jobs:
-            self._reporter.job(self._store.advance(job.job_id, State.PUBLISHED))
+        self._reporter.job(self._store.advance(job.job_id, State.PUBLISHED))
 
     def _wheel(self, job: Job) -> Path:
         assert job.wheel is not None  # noqa: S101  # a built job has one

@@ -122,9 +122,14 @@ def read_fleet(inventory: Path) -> Fleet:
     """
     if not inventory.exists():
         raise InputError(f"{inventory}: no such inventory", hint="give one with --inventory")
-    output, errors = ansible_runner.get_inventory(
-        action="list", inventories=[str(inventory.resolve())], response_format="json", quiet=True
-    )
+    try:
+        output, errors = ansible_runner.get_inventory(
+            action="list", inventories=[str(inventory.resolve())], response_format="json", quiet=True
+        )
+    except ansible_runner.exceptions.AnsibleRunnerException as error:
+        raise InputError(
+            f"{inventory}: {error}", hint="is Ansible installed beside `farm`? `make venv`"
+        ) from error
     if not isinstance(output, dict):
         raise InputError(f"{inventory}: ansible-inventory can't read it: {errors or output}")
     return fleet_of(output, str(inventory))

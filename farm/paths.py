@@ -10,9 +10,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """The layout below the state directory (``--state``, FARM_STATE, or ``var/`` in the checkout)."""
+    """The layout below the state directory: ``--state``, FARM_STATE, or ``var/INVENTORY`` in the checkout."""
 
     state: Path
+
+    @classmethod
+    def of(cls, inventory: Path, state: Path | None) -> Paths:
+        """Return the paths in ``state``, or in the inventory's own folder: sites never mix."""
+        return cls((state or REPOSITORY / "var" / inventory.resolve().name).resolve())
 
     @property
     def database(self) -> Path:

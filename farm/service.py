@@ -85,7 +85,7 @@ def dispatch(
                 {node: SshExecutor(node) for node in fleet.builders},
                 paths=paths,
                 sdist_of=lambda job: sdists[job.job_id],
-                publish=lambda wheels: publish(wheels, paths.tree, index),
+                publish=lambda wheel: publish([wheel], paths.tree, index),
                 reporter=reporter,
             )
             if any(not job.state.ended for job in store.jobs()):

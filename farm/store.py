@@ -44,13 +44,10 @@ class Failure(StrEnum):
 
     NODE = "node"
     TIMEOUT = "timeout"
-    MEMORY = "memory"
     SOURCE = "source"
     BUILD = "build"
-    TEST = "test"
     ISA = "isa"
     POLICY = "policy"
-    PUBLISH = "publish"
     CANCELLED = "cancelled"
 
 
@@ -219,19 +216,22 @@ class Store:
         return self.job(job_id)
 
     def requeue(self, job_id: str, message: str) -> Job:
-        """Give a job back to the queue after its node failed it."""
+        """Give a job back to the queue: its node failed it, or its wheel is gone (no node's fault)."""
         with self._transaction():
+            if self.job(job_id).state in {State.LEASED, State.RUNNING}:
+                self._end_attempt(job_id, Failure.NODE, None)
             self._db.execute(
-                "UPDATE job SET state = ?, node = NULL, message = ? WHERE job_id = ?",
+                "UPDATE job SET state = ?, node = NULL, message = ?, started_at = NULL, ended_at = NULL,"
+                " wheel = NULL, wheel_sha256 = NULL WHERE job_id = ?",
                 (State.QUEUED, message, job_id),
             )
-            self._end_attempt(job_id, Failure.NODE, None)
         return self.job(job_id)
 
     def failed_on(self, job_id: str) -> dict[str, int]:
-        """Return how often each node itself failed this job."""
+        """Return how often each node itself failed this job since it was last asked for."""
         rows = self._db.execute(
-            "SELECT node, count(*) AS times FROM attempt WHERE job_id = ? AND failure = ? GROUP BY node",
+            "SELECT attempt.node AS node, count(*) AS times FROM attempt JOIN job USING (job_id)"
+            " WHERE job_id = ? AND attempt.failure = ? AND leased_at >= queued_at GROUP BY attempt.node",
             (job_id, Failure.NODE),
         )
         return {row["node"]: row["times"] for row in rows}

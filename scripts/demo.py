@@ -7,11 +7,13 @@ as they were when it last succeeded is not repeated.
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from farm.nodes import Fleet, read_fleet
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 INVENTORY = REPOSITORY / "inventory" / "virtual"
-STATE = Path(os.environ.get("FARM_STATE", str(REPOSITORY / "var")))
+STATE = Path(os.environ.get("FARM_STATE", str(REPOSITORY / "var" / "virtual")))
 VIRTUAL_ROOT = Path(os.environ.get("FARM_VIRTUAL_ROOT", "/var/lib/wheelfarm/virtual"))
 BIN = Path(sys.executable).parent
 
@@ -92,6 +94,19 @@ def stage(name: str, inputs: Callable[[], str] | None, command: list[str]) -> fl
     return time.monotonic() - began
 
 
+def become_options(folder: Path) -> list[str]:
+    """Ask for sudo's password once, where it wants one; Ansible's workers have no terminal to ask on."""
+    if (
+        os.geteuid() == 0
+        or subprocess.run(["sudo", "-k", "-n", "true"], check=False, capture_output=True).returncode == 0
+    ):
+        return []
+    file = folder / "become"
+    file.touch(mode=0o600)
+    file.write_text(getpass.getpass("sudo password: "), encoding="utf-8")
+    return ["--become-password-file", str(file)]
+
+
 def playbook(name: str, *options: str) -> list[str]:
     """Return the command that runs a playbook on the virtual boards."""
     return [
@@ -103,12 +118,12 @@ def playbook(name: str, *options: str) -> list[str]:
     ]
 
 
-def run() -> None:
+def run(become: list[str]) -> None:
     """Run all stages and show the summary."""
     provisioning = [REPOSITORY / name for name in ("playbooks", "roles", "inventory", "recipes", "farm/node")]
     took = {
-        "system packages": stage("system packages", None, playbook("controller.yml")),
-        "virtual boards": stage("virtual boards", None, playbook("virtual.yml")),
+        "system packages": stage("system packages", None, playbook("controller.yml", *become)),
+        "virtual boards": stage("virtual boards", None, playbook("virtual.yml", *become)),
         "provisioning": stage("provisioning", lambda: digest(provisioning, boards()), playbook("site.yml")),
         "builds": stage("builds", None, [str(BIN / "farm"), "dispatch", *(p.requirement for p in PROJECTS)]),
     }
@@ -157,8 +172,11 @@ def client_shell() -> str:
 
 def main() -> int:
     """Run the demo; an error is one line."""
+    # The farm's own commands start Ansible's by name.
+    os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     try:
-        run()
+        with tempfile.TemporaryDirectory() as private:
+            run(become_options(Path(private)))
     except StageError as error:
         Console(stderr=True).print(f"error: {error}", markup=False)
         return 1

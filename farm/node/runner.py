@@ -403,7 +403,7 @@ class Build:
         if wheel.name.endswith("-any.whl"):
             shutil.copyfile(wheel, wheelhouse / wheel.name)
             return
-        command = [str(self.environment / "bin/auditwheel"), "repair", "--strip", "--wheel-dir"]
+        command = [str(self.environment / "bin/auditwheel"), "repair", "--wheel-dir"]
         # auditwheel can fail and leave an unrepaired wheel in its output: it gets a folder of its own.
         repaired = self.work / "repaired"
         code = self.call([*command, str(repaired), str(wheel)])

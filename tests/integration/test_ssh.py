@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class Sshd:
             f"AuthorizedKeysFile {self.key}.pub\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nSubsystem sftp internal-sftp\n"
             # One test process opens many connections from one address.
-            "MaxStartups 100\nIgnoreUnknown PerSourcePenalties\nPerSourcePenalties no\n"
+            "MaxStartups 100\n"
         )
         Path("/run/sshd").mkdir(exist_ok=True)
         command = ["/usr/sbin/sshd", "-D", "-e", "-f", str(config)]
@@ -314,8 +314,8 @@ class Farm:
         dispatcher.run()
         store.close()
 
-    def _publish(self, wheels: Sequence[Path]) -> None:
-        self.published += [wheel.name for wheel in wheels]
+    def _publish(self, wheel: Path) -> None:
+        self.published.append(wheel.name)
 
     def jobs(self) -> dict[str, Job]:
         store = Store(self.paths.database)

@@ -6,7 +6,12 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from pytest_socket import disable_socket, enable_socket
+
+# The same examples in each run, and no deadline: a busy machine must not make a test fail.
+settings.register_profile("farm", derandomize=True, deadline=None, max_examples=60)
+settings.load_profile("farm")
 
 
 def _refuse(_self: object, *arguments: object, **_options: object) -> None:

@@ -75,6 +75,17 @@ def test_requeue_counts_against_the_node(store: Store) -> None:
     assert store.failed_on("other") == {}
 
 
+def test_f01_a_job_whose_wheel_is_gone_is_built_again_and_no_node_is_blamed(store: Store) -> None:
+    store.enqueue(DEMO)
+    store.lease(JOB, "f3")
+    store.built(JOB, "demo.whl", "cd" * 32, "{}")
+    store.advance(JOB, State.PUBLISHED)
+    job = store.requeue(JOB, "its wheel is no longer in the index")
+    assert (job.state, job.node, job.wheel, job.duration_s) == (State.QUEUED, None, None, None)
+    assert store.failed_on(JOB) == {}
+    assert store.lease(JOB, "sg").attempt == 2
+
+
 def test_lookup_by_prefix(store: Store) -> None:
     others = [spec("demo", "2.0"), spec("de_mo"), spec("dexmo")]
     for one in (DEMO, *others):
