@@ -409,9 +409,9 @@ def _texts(requirements: list[str] | None, file: Path | None, *, needed: bool = 
     if file is not None:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise InputError(
-                f"{file}: {error.strerror}", hint="give a file with one requirement a line"
+                f"{file}: {getattr(error, 'strerror', error)}", hint="give a file with one requirement a line"
             ) from error
         texts += [text for line in lines if (text := line.partition("#")[0].strip())]
     if needed and not texts:

@@ -21,11 +21,13 @@ from farm.schedule import Candidate, Capacity, assign, unmet
 from farm.store import Failure, Job, State, Store
 from farm.verify import Gate, JobExpectation, Report, verify_wheel
 
-POLL_S: Final = 1.0
+# A poll starts an interpreter on the board, which costs it half a second of a core.
+POLL_S: Final = 4.0
 TICK_S: Final = 0.2
 NODE_TRIES: Final = 4
 BACKOFF_S: Final = 2.0
 JOB_TRIES: Final = 3
+COLLECT_TRIES: Final = 3
 
 
 class Reporter(Protocol):
@@ -57,6 +59,7 @@ class _Visited:
     visit: Future[_Visit] | None = None
     launches: list[Launch] = field(default_factory=list)
     forget: list[str] = field(default_factory=list)
+    uncollected: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class _Visit:
     progress: Sequence[Progress]
     collected: Mapping[str, Path]
     forgotten: frozenset[str]
+    uncollected: Mapping[str, NodeError]
 
 
 def _visit(
@@ -81,18 +85,24 @@ def _visit(
     """Do all that is to be done on a node now; runs in the pool."""
     facts = executor.probe() if probe else None
     for attempt_id in forget:
+        executor.cancel(attempt_id)
         executor.forget(attempt_id)
     for launch in launches:
         executor.start(launch)
     progress = executor.poll(offsets)
-    collected = {
-        item.attempt_id: executor.collect(
-            item.attempt_id, item.result.wheels[0], paths.wheels(item.attempt_id)
-        )
-        for item in progress
-        if item.result is not None and item.result.failure is None and not item.more
-    }
-    return _Visit(facts, progress, collected, frozenset(forget))
+    collected: dict[str, Path] = {}
+    uncollected: dict[str, NodeError] = {}
+    for item in progress:
+        if item.result is not None and item.result.failure is None and not item.more:
+            directory = paths.wheels(item.attempt_id)
+            try:
+                collected[item.attempt_id] = executor.collect(
+                    item.attempt_id, item.result.wheels[0], directory
+                )
+            except NodeError as error:
+                # One wheel that can't be had says nothing of the node's other builds.
+                uncollected[item.attempt_id] = error
+    return _Visit(facts, progress, collected, frozenset(forget), uncollected)
 
 
 class Dispatcher:
@@ -190,12 +200,27 @@ class Dispatcher:
             except NodeError as error:
                 self._node_failed(visited, error)
                 continue
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                message = f"its answer can't be used: {type(error).__name__}: {error}"
+                self._node_failed(visited, NodeError(visited.node.name, message))
+                continue
             visited.errors = 0
             visited.forget = [name for name in visited.forget if name not in visit.forgotten]
             if visit.facts is not None:
                 self._node_known(visited, visit.facts)
             for progress in visit.progress:
+                problem = visit.uncollected.get(progress.attempt_id)
+                if problem is not None:
+                    self._not_collected(visited, progress.attempt_id, problem)
+                    continue
                 self._attempt_progressed(visited, progress, visit.collected.get(progress.attempt_id))
+
+    def _not_collected(self, visited: _Visited, attempt_id: str, error: NodeError) -> None:
+        tries = visited.uncollected.get(attempt_id, 0) + 1
+        visited.uncollected[attempt_id] = tries
+        job = next((job for job in self._store.jobs() if job.attempt_id == attempt_id), None)
+        if job is not None and _on_node(job) and tries >= COLLECT_TRIES:
+            self._retry_elsewhere(job, error.message)
 
     def _node_known(self, visited: _Visited, facts: Facts) -> None:
         visited.facts = facts
@@ -210,6 +235,13 @@ class Dispatcher:
             why = f"it is the same machine as {twin}, by host name or machine id (F11)"
         if why:
             self._give_up(visited, NodeError(visited.node.name, why))
+            return
+        # What an earlier run gave up here and built elsewhere is not to run on for nothing.
+        jobs = {job.job_id: job for job in self._store.jobs()}
+        for attempt_id in facts.attempts:
+            job = jobs.get(attempt_id.rpartition(".")[0])
+            if job is not None and not (_on_node(job) and job.attempt_id == attempt_id):
+                visited.forget.append(attempt_id)
 
     def _node_failed(self, visited: _Visited, error: NodeError) -> None:
         visited.errors += 1
@@ -242,7 +274,6 @@ class Dispatcher:
         candidates = {job.job_id: self._candidate(job) for job in queued}
         for assignment in assign(candidates.values(), capacities):
             job = self._store.lease(assignment.job_id, assignment.node)
-            self._paths.log(job.attempt_id).parent.mkdir(parents=True, exist_ok=True)
             visited = ready[assignment.node]
             visited.launches.append(
                 Launch(job.attempt_id, job.attempt, job.spec, self._sdist_of(job), assignment.width)
@@ -284,6 +315,7 @@ class Dispatcher:
         if job is None or not _on_node(job):
             return
         if progress.log:
+            self._paths.log(job.attempt_id).parent.mkdir(parents=True, exist_ok=True)
             with self._paths.log(job.attempt_id).open("ab") as log:
                 log.write(progress.log)
             self._reporter.log(job, progress.log.decode(errors="replace"))

@@ -161,7 +161,10 @@ def _newest(requirement: Requirement, upstream: UpstreamProject, python: Python)
     usable = {
         file.version
         for file in upstream.files
-        if _allows(file.requires_python, python) and (exact or not file.yanked)
+        if _allows(file.requires_python, python)
+        and (exact or not file.yanked)
+        # F02: pip would prefer the final release to a development build of it.
+        and not (file.version.is_devrelease or file.version.local)
     }
     fitting = sorted(requirement.specifier.filter(usable))
     if not fitting:

@@ -131,9 +131,9 @@ class Upstream:
                     out.write(chunk)
                 out.flush()
                 os.fsync(out.fileno())
-        except requests.RequestException as error:
+        except OSError as error:  # requests' own errors are OSErrors; so is a full disk
             raise UpstreamError(
-                f"{url}: {error}", hint="check the network, then run the command again"
+                f"{url}: {error}", hint="check the network and the disk, then run it again"
             ) from error
         return digest.hexdigest()
 

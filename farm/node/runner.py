@@ -289,6 +289,10 @@ def supervise(root: Path, attempt: str, environments: Path = LOCAL_ENVIRONMENTS)
         result["failure"], result["message"] = error.failure, str(error)
     except OSError as error:
         result["failure"], result["message"] = "node", f"{type(error).__name__}: {error}"
+    except Exception as error:  # noqa: BLE001  # whatever a hostile sdist raises must leave a result
+        result["failure"], result["message"] = "build", f"{type(error).__name__}: {error}"
+    # From here on the build is over; a late cancel must not undo its result.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     result["duration_s"] = round(time.monotonic() - began, 2)
     result["phases_s"] = build.phases
     result["toolchain"] = build.toolchain

@@ -43,10 +43,10 @@ __import__(backend).build_wheel(outdir)
 """
 AUDITWHEEL_SHIM = """
 import pathlib, shutil, sys
-assert sys.argv[1:4] == ["repair", "--strip", "--wheel-dir"], sys.argv
-pathlib.Path(sys.argv[4]).mkdir(parents=True)
-name = pathlib.Path(sys.argv[5]).name.replace("-linux_", "-manylinux_2_39_")
-shutil.copyfile(sys.argv[5], pathlib.Path(sys.argv[4], name))
+assert sys.argv[1] == "repair", sys.argv
+target, wheel = pathlib.Path(sys.argv[sys.argv.index("--wheel-dir") + 1]), sys.argv[-1]
+target.mkdir(parents=True)
+shutil.copyfile(wheel, target / pathlib.Path(wheel).name.replace("-linux_", "-manylinux_2_39_"))
 """
 DEADLINE_S = 30
 
