@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from farm.errors import FarmError, NodeError
+from farm.estimate import expected_work
 from farm.executor import AttemptState, Executor, Launch, Progress
 from farm.nodes import Facts, Node, twins, unfit
 from farm.paths import Paths
@@ -306,7 +307,7 @@ class Dispatcher:
             job_id=job.job_id,
             python=job.spec.python,
             apt_packages=frozenset(job.spec.recipe.apt_packages),
-            work=float(_size(self._sdist_of(job))),
+            work=expected_work(self._sdist_of(job)),
             failed_on=self._store.failed_on(job.job_id),
         )
 
