@@ -60,7 +60,8 @@ def publish(wheels: Sequence[Path], tree: Path, host: IndexHost) -> Published:
 
 def push(tree: Path, host: IndexHost) -> None:
     """Bring the local tree to the index host, files before pages."""
-    _rsync(tree, "packages", host)
+    # A published name never changes content (F06), not even by another controller's hand.
+    _rsync(tree, "packages", host, "--ignore-existing")
     _rsync(tree, "simple", host, "--delete-after")
     _rsync(tree, "index.html", host)
 

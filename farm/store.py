@@ -190,7 +190,7 @@ class Store:
         """Move a job on to ``state``."""
         ended = time.time() if state.ended else None
         self._db.execute(
-            "UPDATE job SET state = ?, ended_at = COALESCE(?, ended_at) WHERE job_id = ?",
+            "UPDATE job SET state = ?, ended_at = COALESCE(ended_at, ?) WHERE job_id = ?",
             (state, ended, job_id),
         )
         return self.job(job_id)

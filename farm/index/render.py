@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -50,5 +52,18 @@ def render_home(projects: Iterable[str], file_count: int, base_url: str = "") ->
     url = base_url.rstrip("/") + "/" if base_url else ""
     names = sorted(set(projects))
     return (
-        _environment().get_template("home.html").render(projects=names, file_count=file_count, base_url=url)
+        _environment()
+        .get_template("home.html")
+        .render(projects=names, file_count=file_count, base_url=url, trusted_host=_trusted_host(url))
     )
+
+
+def _trusted_host(url: str) -> str:
+    """Return the host that pip must be told to trust: plain HTTP beyond loopback; else an empty string."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname or parts.hostname == "localhost":
+        return ""
+    try:
+        return "" if ip_address(parts.hostname).is_loopback else parts.hostname
+    except ValueError:
+        return parts.hostname

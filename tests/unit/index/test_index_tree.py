@@ -11,6 +11,7 @@ from pypi_simple import IndexPage, ProjectPage
 
 from farm.errors import InputError, PublishError, WheelError
 from farm.index import IndexTree, PublishedFile, add_wheel, build_index
+from farm.index.render import render_home
 from tests.unit.verify.wheelkit import NATIVE, wheel_members, write_wheel, zip_bytes
 
 
@@ -166,3 +167,9 @@ def test_incremental_build_equals_full_build(
             add_wheel(full, path)
         build_index(full)
         assert snapshot(step.root) == snapshot(full.root)
+
+
+def test_the_home_page_says_when_pip_must_be_told_to_trust_a_plain_http_host() -> None:
+    assert "--trusted-host" not in render_home([], 0, "http://127.0.30.30:8080")
+    assert "--trusted-host" not in render_home([], 0, "https://wheels.example")
+    assert "--trusted-host wheels.example NAME" in render_home([], 0, "http://wheels.example:8080")
