@@ -7,7 +7,6 @@ import os
 import sys
 import tempfile
 import traceback
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -21,7 +20,7 @@ from farm.display import Board, Lines, job_row, show_failures, table
 from farm.errors import ExitCode, FarmError, InputError, NodeError, PublishError
 from farm.index.crawl import crawl
 from farm.index.tree import IndexTree, build_index
-from farm.nodes import Facts, read_fleet, unfit
+from farm.nodes import read_fleet, unfit
 from farm.paths import REPOSITORY, Paths
 from farm.plan import Python
 from farm.provision import provision as run_playbook
@@ -29,6 +28,7 @@ from farm.publish import publish as publish_wheels
 from farm.store import Failure, Job, State, Store, controller_lock
 from farm.upstream import Upstream
 from farm.verify import verify_wheel
+from farm.views import job_json, node_json, node_row, outcome, planned_json
 
 DEFAULT_PYTHON: Final = "3.13"
 PYPI: Final = "https://pypi.org/simple/"
@@ -116,7 +116,7 @@ def show_nodes(inventory: Inventory = INVENTORY, as_json: AsJson = False) -> Non
     """Ask every builder what it is and whether it may be given jobs."""
     found = service.probe_all(read_fleet(inventory).builders)
     if as_json:
-        print_json({name: _node_json(facts) for name, facts in found.items()})
+        print_json({name: node_json(facts) for name, facts in found.items()})
     else:
         columns = (
             "node",
@@ -130,38 +130,12 @@ def show_nodes(inventory: Inventory = INVENTORY, as_json: AsJson = False) -> Non
             "load",
             "disk free",
         )
-        console.print(table(*columns, rows=[_node_row(name, facts) for name, facts in found.items()]))
+        console.print(table(*columns, rows=[node_row(name, facts) for name, facts in found.items()]))
     for facts in found.values():
         if isinstance(facts, NodeError):
             show_error(facts)
     if any(isinstance(facts, NodeError) or unfit(facts) for facts in found.values()):
         raise typer.Exit(ExitCode.NODE)
-
-
-def _node_row(name: str, facts: Facts | NodeError) -> list[str | Text]:
-    if isinstance(facts, NodeError):
-        return [name, Text("unreachable", "red")]
-    why = unfit(facts)
-    return [
-        name,
-        Text(why, "red") if why else Text("ready", "green"),
-        facts.os,
-        facts.isa.split("_")[0],
-        str(facts.cores),
-        f"{facts.memory_bytes / 2**30:.1f} GiB",
-        " ".join(facts.pythons),
-        f"gcc {facts.gcc}, {facts.rustc.split(' (')[0] or 'no rustc'}",
-        f"{facts.load:.2f}",
-        f"{facts.disk_free_bytes / 2**30:.1f} GiB",
-    ]
-
-
-def _node_json(facts: Facts | NodeError) -> dict[str, object]:
-    if isinstance(facts, NodeError):
-        return {"error": facts.message, "hint": facts.hint}
-    content = asdict(facts)
-    content["apt_packages"] = sorted(facts.apt_packages)
-    return {**content, "unfit": unfit(facts)}
 
 
 @app.command()
@@ -176,7 +150,7 @@ def plan(
     """Say what would be built, and why or why not; changes nothing."""
     planned = service.plan(_texts(requirements, file), _pythons(python), Upstream(upstream), force=force)
     if as_json:
-        print_json([_planned_json(item) for item in planned])
+        print_json([planned_json(item) for item in planned])
     else:
         rows: list[list[str | Text]] = []
         for item in planned:
@@ -189,18 +163,6 @@ def plan(
                 rows.append([item.requirement, "", item.python.tag, Text("error", "red"), item.error.message])
         console.print(table("project", "version", "Python", "what", "why", rows=rows))
     _raise_first([item.error for item in planned if item.error])
-
-
-def _planned_json(item: service.Planned) -> dict[str, object]:
-    choice, error = item.choice, item.error
-    return {
-        "requirement": item.requirement,
-        "python": item.python.tag,
-        "project": choice.project if choice else None,
-        "version": str(choice.version) if choice else None,
-        "build": choice.build if choice else False,
-        "reason": choice.reason if choice else error.message if error else None,
-    }
 
 
 @app.command()
@@ -261,7 +223,7 @@ def status(inventory: Inventory = INVENTORY, state: State_ = None, as_json: AsJs
     """List all jobs: their state, where they ran, how long it took."""
     jobs = _jobs(Paths.of(inventory, state))
     if as_json:
-        print_json([_job_json(job) for job in jobs])
+        print_json([job_json(job) for job in jobs])
         return
     if not jobs:
         console.print("no jobs yet; start some with `farm dispatch NAME`")
@@ -279,26 +241,6 @@ def _jobs(paths: Paths) -> list[Job]:
         return store.jobs()
     finally:
         store.close()
-
-
-def _job_json(job: Job) -> dict[str, object]:
-    return {
-        "job": job.job_id,
-        "project": job.spec.project,
-        "version": job.spec.version,
-        "python": job.spec.python,
-        "state": job.state,
-        "node": job.node,
-        "attempt": job.attempt,
-        "failure": job.failure,
-        "message": job.message,
-        "duration_s": job.duration_s,
-        "queued_at": job.queued_at,
-        "started_at": job.started_at,
-        "ended_at": job.ended_at,
-        "wheel": job.wheel,
-        "sha256": job.wheel_sha256,
-    }
 
 
 @app.command()
@@ -337,9 +279,9 @@ def verify(
         print_json([json.loads(report.to_json()) for report in reports])
     else:
         for report in reports:
-            console.print(Text.assemble((report.wheel, "bold"), ": ", _verdict(report.ok)), soft_wrap=True)
+            console.print(Text.assemble((report.wheel, "bold"), ": ", outcome(report.ok)), soft_wrap=True)
             rows: list[list[str | Text]] = [
-                [_verdict(v.ok), v.gate, v.subject, v.evidence] for v in report.verdicts
+                [outcome(v.ok), v.gate, v.subject, v.evidence] for v in report.verdicts
             ]
             console.print(table("", "gate", "file", "evidence", rows=rows))
             for verdict in report.failures:
@@ -348,10 +290,6 @@ def verify(
                     errors.print(f"  fix: {verdict.hint}", markup=False, soft_wrap=True)
     if not all(report.ok for report in reports):
         raise typer.Exit(ExitCode.FAILED)
-
-
-def _verdict(ok: bool) -> Text:
-    return Text("pass", "green") if ok else Text("FAIL", "bold red")
 
 
 @app.command()

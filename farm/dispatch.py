@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -21,6 +20,7 @@ from farm.paths import Paths
 from farm.schedule import Candidate, Capacity, assign, unmet
 from farm.store import Failure, Job, State, Store
 from farm.verify import Gate, JobExpectation, Report, verify_wheel
+from farm.visit import Visited, visit
 
 # A poll starts an interpreter on the board, which costs it half a second of a core.
 POLL_S: Final = 4.0
@@ -47,65 +47,6 @@ class Reporter(Protocol):
         """Redraw what shows time."""
 
 
-@dataclass(slots=True)
-class _Visited:
-    """A node, as this run sees it."""
-
-    node: Node
-    executor: Executor
-    facts: Facts | None = None
-    errors: int = 0
-    given_up: bool = False
-    not_before: float = 0.0
-    visit: Future[_Visit] | None = None
-    launches: list[Launch] = field(default_factory=list)
-    forget: list[str] = field(default_factory=list)
-    uncollected: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Visit:
-    """What one visit brought."""
-
-    facts: Facts | None
-    progress: Sequence[Progress]
-    collected: Mapping[str, Path]
-    forgotten: frozenset[str]
-    uncollected: Mapping[str, NodeError]
-
-
-def _visit(
-    executor: Executor,
-    *,
-    probe: bool,
-    launches: Sequence[Launch],
-    offsets: Mapping[str, int],
-    forget: Sequence[str],
-    paths: Paths,
-) -> _Visit:
-    """Do all that is to be done on a node now; runs in the pool."""
-    facts = executor.probe() if probe else None
-    for attempt_id in forget:
-        executor.cancel(attempt_id)
-        executor.forget(attempt_id)
-    for launch in launches:
-        executor.start(launch)
-    progress = executor.poll(offsets)
-    collected: dict[str, Path] = {}
-    uncollected: dict[str, NodeError] = {}
-    for item in progress:
-        if item.result is not None and item.result.failure is None and not item.more:
-            directory = paths.wheels(item.attempt_id)
-            try:
-                collected[item.attempt_id] = executor.collect(
-                    item.attempt_id, item.result.wheels[0], directory
-                )
-            except NodeError as error:
-                # One wheel that can't be had says nothing of the node's other builds.
-                uncollected[item.attempt_id] = error
-    return _Visit(facts, progress, collected, frozenset(forget), uncollected)
-
-
 class Dispatcher:
     """Runs all jobs of the store that have not ended, until they have or no node is left."""
 
@@ -121,7 +62,7 @@ class Dispatcher:
         poll_s: float = POLL_S,
     ) -> None:
         self._store = store
-        self._nodes = {node.name: _Visited(node, executor) for node, executor in executors.items()}
+        self._nodes = {node.name: Visited(node, executor) for node, executor in executors.items()}
         self._paths = paths
         self._sdist_of = sdist_of
         self._publish = publish
@@ -179,7 +120,7 @@ class Dispatcher:
                 continue
             offsets = {job.attempt_id: _size(self._paths.log(job.attempt_id)) for job in active}
             visited.visit = pool.submit(
-                _visit,
+                visit,
                 visited.executor,
                 probe=visited.facts is None,
                 launches=tuple(visited.launches),
@@ -216,14 +157,14 @@ class Dispatcher:
                     continue
                 self._attempt_progressed(visited, progress, visit.collected.get(progress.attempt_id))
 
-    def _not_collected(self, visited: _Visited, attempt_id: str, error: NodeError) -> None:
+    def _not_collected(self, visited: Visited, attempt_id: str, error: NodeError) -> None:
         tries = visited.uncollected.get(attempt_id, 0) + 1
         visited.uncollected[attempt_id] = tries
         job = next((job for job in self._store.jobs() if job.attempt_id == attempt_id), None)
         if job is not None and _on_node(job) and tries >= COLLECT_TRIES:
             self._retry_elsewhere(job, error.message)
 
-    def _node_known(self, visited: _Visited, facts: Facts) -> None:
+    def _node_known(self, visited: Visited, facts: Facts) -> None:
         visited.facts = facts
         known = {
             name: other.facts for name, other in self._nodes.items() if other.facts and not other.given_up
@@ -244,7 +185,7 @@ class Dispatcher:
             if job is not None and not (_on_node(job) and job.attempt_id == attempt_id):
                 visited.forget.append(attempt_id)
 
-    def _node_failed(self, visited: _Visited, error: NodeError) -> None:
+    def _node_failed(self, visited: Visited, error: NodeError) -> None:
         visited.errors += 1
         visited.not_before = time.monotonic() + BACKOFF_S * visited.errors
         if visited.errors == 1:
@@ -252,7 +193,7 @@ class Dispatcher:
         if visited.errors >= NODE_TRIES:
             self._give_up(visited, error)
 
-    def _give_up(self, visited: _Visited, error: NodeError) -> None:
+    def _give_up(self, visited: Visited, error: NodeError) -> None:
         """Use a node no more in this run; its jobs go elsewhere."""
         visited.given_up = True
         self.errors.append(error)
@@ -289,7 +230,7 @@ class Dispatcher:
                 text = "; ".join(f"{node}: {why}" for node, why in whys.items())
                 self._fail(job, Failure.NODE, f"no node can take it ({text}); run `farm provision`")
 
-    def _capacity(self, visited: _Visited) -> Capacity:
+    def _capacity(self, visited: Visited) -> Capacity:
         facts = visited.facts
         assert facts is not None  # noqa: S101  # the caller chose nodes with facts
         used = sum(1 for job in self._store.jobs() if job.node == visited.node.name and _on_node(job))
@@ -311,7 +252,7 @@ class Dispatcher:
             failed_on=self._store.failed_on(job.job_id),
         )
 
-    def _attempt_progressed(self, visited: _Visited, progress: Progress, wheel: Path | None) -> None:
+    def _attempt_progressed(self, visited: Visited, progress: Progress, wheel: Path | None) -> None:
         job = next((job for job in self._store.jobs() if job.attempt_id == progress.attempt_id), None)
         if job is None or not _on_node(job):
             return
@@ -335,7 +276,7 @@ class Dispatcher:
         elif job.state is State.LEASED:
             self._reporter.job(self._store.advance(job.job_id, State.RUNNING))
 
-    def _attempt_finished(self, visited: _Visited, job: Job, progress: Progress, wheel: Path | None) -> None:
+    def _attempt_finished(self, visited: Visited, job: Job, progress: Progress, wheel: Path | None) -> None:
         result = progress.result
         assert result is not None  # noqa: S101  # the caller checked
         visited.forget.append(job.attempt_id)

@@ -1,0 +1,79 @@
+"""The farm's things as table rows for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from rich.text import Text
+
+from farm.errors import NodeError
+from farm.nodes import Facts, unfit
+from farm.service import Planned
+from farm.store import Job
+
+
+def node_row(name: str, facts: Facts | NodeError) -> list[str | Text]:
+    """Return a node's cells for `farm nodes`."""
+    if isinstance(facts, NodeError):
+        return [name, Text("unreachable", "red")]
+    why = unfit(facts)
+    return [
+        name,
+        Text(why, "red") if why else Text("ready", "green"),
+        facts.os,
+        facts.isa.split("_")[0],
+        str(facts.cores),
+        f"{facts.memory_bytes / 2**30:.1f} GiB",
+        " ".join(facts.pythons),
+        f"gcc {facts.gcc}, {facts.rustc.split(' (')[0] or 'no rustc'}",
+        f"{facts.load:.2f}",
+        f"{facts.disk_free_bytes / 2**30:.1f} GiB",
+    ]
+
+
+def node_json(facts: Facts | NodeError) -> dict[str, object]:
+    """Return a node for `farm nodes --json`."""
+    if isinstance(facts, NodeError):
+        return {"error": facts.message, "hint": facts.hint}
+    content = asdict(facts)
+    content["apt_packages"] = sorted(facts.apt_packages)
+    return {**content, "unfit": unfit(facts)}
+
+
+def planned_json(item: Planned) -> dict[str, object]:
+    """Return a decision for `farm plan --json`."""
+    choice, error = item.choice, item.error
+    return {
+        "requirement": item.requirement,
+        "python": item.python.tag,
+        "project": choice.project if choice else None,
+        "version": str(choice.version) if choice else None,
+        "build": choice.build if choice else False,
+        "reason": choice.reason if choice else error.message if error else None,
+    }
+
+
+def job_json(job: Job) -> dict[str, object]:
+    """Return a job for `farm status --json`."""
+    return {
+        "job": job.job_id,
+        "project": job.spec.project,
+        "version": job.spec.version,
+        "python": job.spec.python,
+        "state": job.state,
+        "node": job.node,
+        "attempt": job.attempt,
+        "failure": job.failure,
+        "message": job.message,
+        "duration_s": job.duration_s,
+        "queued_at": job.queued_at,
+        "started_at": job.started_at,
+        "ended_at": job.ended_at,
+        "wheel": job.wheel,
+        "sha256": job.wheel_sha256,
+    }
+
+
+def outcome(ok: bool) -> Text:
+    """Return a gate's outcome as a word."""
+    return Text("pass", "green") if ok else Text("FAIL", "bold red")
