@@ -27,6 +27,7 @@ check)
     exit 3
     ;;
 register)
+    [ -d "$dir" ] || modprobe binfmt_misc
     [ -e "$dir/register" ] || mount -t binfmt_misc binfmt_misc "$dir"
     echo 1 >"$dir/status"
     [ ! -e "$dir/$2" ] || echo -1 >"$dir/$2"
