@@ -193,7 +193,7 @@ def dispatch(
     _show_run(run, paths, fleet.require_index().simple_url)
     for error in run.errors:
         show_error(error)
-    _raise_first_code(failed, run)
+    _exit_with_code(failed, run)
 
 
 def _show_run(run: service.Run, paths: Paths, url: str) -> None:
@@ -206,7 +206,7 @@ def _show_run(run: service.Run, paths: Paths, url: str) -> None:
     console.print(f"{len(done)} of {len(run.jobs)} published; index: {url}", highlight=False, soft_wrap=True)
 
 
-def _raise_first_code(failed: list[FarmError], run: service.Run) -> None:
+def _exit_with_code(failed: list[FarmError], run: service.Run) -> None:
     """End with the code of what went wrong; a lost node is no failure when all was published."""
     unfinished = [job for job in run.jobs if job.state is not State.PUBLISHED]
     if failed:

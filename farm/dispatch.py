@@ -17,7 +17,7 @@ from farm.estimate import expected_work
 from farm.executor import AttemptState, Executor, Launch, Progress
 from farm.nodes import Facts, Node, twins, unfit
 from farm.paths import Paths
-from farm.schedule import Candidate, Capacity, assign, unmet
+from farm.schedule import Candidate, Capacity, assign, unmet, width
 from farm.store import Failure, Job, State, Store
 from farm.verify import Gate, JobExpectation, Report, verify_wheel
 from farm.visit import Visited, visit
@@ -271,8 +271,16 @@ class Dispatcher:
         elif progress.state is AttemptState.UNKNOWN:
             # Leased before a kill, never started there: the same attempt is started now.
             facts = visited.facts
-            width = max(1, facts.cores // visited.node.slots) if facts else 1
-            visited.launches.append(Launch(job.attempt_id, job.attempt, job.spec, self._sdist_of(job), width))
+            cores = facts.cores if facts else 1
+            visited.launches.append(
+                Launch(
+                    job.attempt_id,
+                    job.attempt,
+                    job.spec,
+                    self._sdist_of(job),
+                    width(cores, visited.node.slots),
+                )
+            )
         elif job.state is State.LEASED:
             self._reporter.job(self._store.advance(job.job_id, State.RUNNING))
 
@@ -297,6 +305,10 @@ class Dispatcher:
 
     def _verify(self, built: Iterable[Job]) -> None:
         for job in built:
+            if not self._wheel(job).exists():
+                # Somebody cleared the state folder: without this, no later dispatch would get past it.
+                self._reporter.job(self._store.requeue(job.job_id, "its collected wheel is gone"))
+                continue
             report = verify_wheel(self._wheel(job), _expectation(job))
             if report.ok and report.sha256 == job.wheel_sha256:
                 self._reporter.job(self._store.advance(job.job_id, State.VERIFIED))

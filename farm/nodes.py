@@ -229,7 +229,7 @@ class _Needs:
         return int(text)
 
 
-def unfit(facts: Facts, python: str | None = None) -> str | None:
+def unfit(facts: Facts) -> str | None:
     """Return why a node must not be given jobs, or None where it may (F18, F20)."""
     beyond = _beyond(facts.gcc_march)
     checks = (
@@ -237,8 +237,10 @@ def unfit(facts: Facts, python: str | None = None) -> str | None:
         (not _extensions(facts.isa) >= GC, f"its ISA {facts.isa!r} is less than rv64gc"),
         (not facts.gcc, "it has no gcc; run `farm provision`"),
         (bool(beyond), f"gcc's default -march {facts.gcc_march} is beyond rv64gc; run `farm provision`"),
-        (python is not None and python not in facts.pythons, f"it has no {python}; run `farm provision`"),
-        (facts.disk_free_bytes < MIN_DISK_BYTES, f"{facts.disk_free_bytes >> 20} MiB of disk are free"),
+        (
+            facts.disk_free_bytes < MIN_DISK_BYTES,
+            f"only {facts.disk_free_bytes >> 20} MiB of disk are free; make room",
+        ),
     )
     return next((why for failed, why in checks if failed), None)
 

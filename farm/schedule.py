@@ -39,6 +39,11 @@ class Assignment:
     width: int
 
 
+def width(cores: int, slots: int) -> int:
+    """Return how many parallel tasks one build may use, so that full slots never overload the node."""
+    return max(1, cores // slots)
+
+
 def unmet(job: Candidate, node: Capacity) -> str | None:
     """Return why ``node`` can't take ``job`` at all, or None."""
     if job.python not in node.pythons:
@@ -64,5 +69,5 @@ def assign(queue: Iterable[Candidate], nodes: Sequence[Capacity]) -> list[Assign
         if open_nodes:
             best = max(open_nodes, key=lambda node: (free[node.node] / node.slots, node.cores, node.node))
             free[best.node] -= 1
-            placed.append(Assignment(job.job_id, best.node, max(1, best.cores // best.slots)))
+            placed.append(Assignment(job.job_id, best.node, width(best.cores, best.slots)))
     return placed

@@ -129,7 +129,6 @@ def test_no_inventory(tmp_path: Path) -> None:
 
 def test_a_good_node_is_fit() -> None:
     assert unfit(FACTS) is None
-    assert unfit(FACTS, "cp313") is None
     assert unfit(replace(FACTS, isa="rv64imafdcv_zicsr_zba_zbb_zvl256b")) is None
 
 
@@ -158,10 +157,6 @@ def test_f18_f21_an_unfit_node_gets_no_job(change: dict[str, object], why: str) 
 )
 def test_f20_a_changed_toolchain_makes_a_node_unfit(change: dict[str, object], why: str) -> None:
     assert why in (unfit(replace(FACTS, **change)) or "")  # type: ignore[arg-type]
-
-
-def test_f03_a_node_without_the_python_is_unfit() -> None:
-    assert "no cp314" in (unfit(FACTS, "cp314") or "")
 
 
 def test_f11_twins() -> None:
