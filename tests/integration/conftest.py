@@ -1,0 +1,50 @@
+"""Nodes behind real sshds, and farm-node where the controller calls it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from farm.executor import ssh
+from farm.node import runner
+from tests.integration.nodekit import make_environment
+from tests.integration.sshkit import Sshd, free_port, keygen
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    return keygen(tmp_path / "key")
+
+
+@pytest.fixture
+def sshds(tmp_path: Path, key: Path) -> Iterator[list[Sshd]]:
+    made = []
+    for name in ("f3", "sg"):
+        (tmp_path / name).mkdir()
+        keygen(tmp_path / name / "host")
+        made.append(Sshd(tmp_path / name, free_port(), key))
+    yield made
+    for sshd in made:
+        sshd.stop()
+
+
+@pytest.fixture
+def sshd(sshds: list[Sshd]) -> Sshd:
+    sshds[0].start()
+    return sshds[0]
+
+
+@pytest.fixture
+def farm_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Install farm-node where the controller calls it, with environments made of shims."""
+    environments = make_environment(tmp_path / "environments")
+    script = tmp_path / "farm-node"
+    script.write_text(
+        f'#!/bin/sh\nexec {sys.executable} {runner.__file__} --environments {environments} "$@"\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(ssh, "FARM_NODE", str(script))
+    return script

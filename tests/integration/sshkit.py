@@ -1,0 +1,88 @@
+"""A real sshd on the loopback address, with a host key and an authorised key of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from farm.nodes import Address, Node
+from tests.integration.nodekit import until
+
+USER = "root"
+
+
+def keygen(path: Path) -> Path:
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True, capture_output=True
+    )
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Sshd:
+    """One sshd with a host key, an authorised key and a node root of its own."""
+
+    directory: Path
+    port: int
+    key: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        config = self.directory / "sshd_config"
+        config.write_text(
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.directory}/host\nPidFile none\n"
+            f"AuthorizedKeysFile {self.key}.pub\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n"
+            "PasswordAuthentication no\nKbdInteractiveAuthentication no\nSubsystem sftp internal-sftp\n"
+            # One test process opens many connections from one address.
+            "MaxStartups 100\n"
+        )
+        Path("/run/sshd").mkdir(exist_ok=True)
+        command = ["/usr/sbin/sshd", "-D", "-e", "-f", str(config)]
+        with (self.directory / "sshd.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stderr=log, start_new_session=True)
+        until(self._answers, f"sshd: {(self.directory / 'sshd.log').read_text()}")
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.directory / "sshd.log").read_text()
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self) -> None:
+        """End the daemon and every session of it, as a reboot of the link would."""
+        if self.process is None:
+            return
+        for pid in _descendants(self.process.pid):
+            if Path(f"/proc/{pid}/comm").exists() and "sshd" in Path(f"/proc/{pid}/comm").read_text():
+                os.kill(pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    @property
+    def address(self) -> Address:
+        known_hosts = self.directory / "known_hosts"
+        host_key = " ".join((self.directory / "host.pub").read_text().split()[:2])
+        known_hosts.write_text(f"[127.0.0.1]:{self.port} {host_key}\n")
+        return Address(self.directory.name, "127.0.0.1", self.port, USER, self.key, known_hosts)
+
+    @property
+    def node(self) -> Node:
+        (self.directory / "node" / "incoming").mkdir(parents=True, exist_ok=True)
+        return Node(self.address, slots=1, root=str(self.directory / "node"))
+
+
+def _descendants(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    found = [int(child) for child in children.read_text().split()] if children.exists() else []
+    return found + [below for child in found for below in _descendants(child)]
