@@ -141,7 +141,10 @@ def choose(
 def job_spec(choice: Choice, recipe: Recipe) -> JobSpec:
     """Return the job that builds ``choice`` by ``recipe``."""
     if choice.sdist is None or choice.sdist.sha256 is None:
-        raise UpstreamError(f"{choice.project} {choice.version}: the index promises no sha256 for its sdist")
+        raise UpstreamError(
+            f"{choice.project} {choice.version}: the index promises no sha256 for its sdist",
+            hint="use an index that does",
+        )
     return JobSpec(
         project=choice.project,
         version=str(choice.version),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-
-from packaging.version import Version
 
 from farm.dispatch import Dispatcher, Reporter
 from farm.errors import FarmError, NodeError
@@ -18,7 +16,7 @@ from farm.plan import Choice, JobSpec, Python, choose, job_spec, parse_requireme
 from farm.publish import publish
 from farm.recipe import load_recipe
 from farm.store import Failure, Job, State, Store, controller_lock
-from farm.upstream import Upstream, UpstreamFile
+from farm.upstream import Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +69,35 @@ def dispatch(
 
     Raises:
         BusyError: another controller is at work.
-        FarmError: an sdist can't be had; nothing was started for it.
+        InputError: the inventory has no index host.
     """
     index = fleet.require_index()
+    return run(
+        specs,
+        nodes=fleet.builders,
+        publish=lambda wheel: publish([wheel], paths.tree, index),
+        paths=paths,
+        upstream=upstream,
+        reporter=reporter,
+    )
+
+
+def run(
+    specs: Sequence[JobSpec],
+    *,
+    nodes: Sequence[Node],
+    publish: Callable[[Path], object],
+    paths: Paths,
+    upstream: Upstream,
+    reporter: Reporter,
+) -> Run:
+    """Build and verify on ``nodes``, and hand each wheel to ``publish``.
+
+    An sdist that can't be had fails alone.
+
+    Raises:
+        BusyError: another controller is at work.
+    """
     errors: list[FarmError] = []
     with controller_lock(paths.lock):
         store = Store(paths.database)
@@ -82,10 +106,10 @@ def dispatch(
             sdists = _fetch_sdists(store, paths, upstream, reporter, errors)
             dispatcher = Dispatcher(
                 store,
-                {node: SshExecutor(node) for node in fleet.builders},
+                {node: SshExecutor(node) for node in nodes},
                 paths=paths,
                 sdist_of=lambda job: sdists[job.job_id],
-                publish=lambda wheel: publish([wheel], paths.tree, index),
+                publish=publish,
                 reporter=reporter,
             )
             if any(not job.state.ended for job in store.jobs()):
@@ -120,17 +144,10 @@ def _fetch_sdists(
         if job.state.ended:
             continue
         spec = job.spec
-        file = UpstreamFile(
-            filename=spec.sdist_filename,
-            version=Version(spec.version),
-            url=spec.sdist_url,
-            sha256=spec.sdist_sha256,
-            requires_python=None,
-            yanked=False,
-            is_wheel=False,
-        )
         try:
-            sdists[job.job_id] = upstream.fetch(file, paths.sdists)
+            sdists[job.job_id] = upstream.fetch(
+                spec.sdist_url, spec.sdist_filename, spec.sdist_sha256, paths.sdists
+            )
         except FarmError as error:
             errors.append(error)
             reporter.job(store.fail(job.job_id, Failure.SOURCE, error.message))

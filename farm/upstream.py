@@ -90,27 +90,23 @@ class Upstream:
         files = (_understood(package) for package in page.packages)
         return UpstreamProject(normalised, tuple(file for file in files if file is not None))
 
-    def fetch(self, file: UpstreamFile, directory: Path) -> Path:
-        """Download ``file`` into ``directory`` unless it is there, and return its path.
+    def fetch(self, url: str, filename: str, sha256: str, directory: Path) -> Path:
+        """Download a file into ``directory`` unless it is there, and return its path.
 
-        The bytes are checked against the index's sha256 before the file gets its name.
+        The bytes are checked against ``sha256`` before the file gets its name.
 
         Raises:
             HashMismatchError: the bytes are not the promised ones; nothing is kept.
-            UpstreamError: the index promises no sha256, or the download failed.
+            UpstreamError: the download failed.
         """
-        if file.sha256 is None:
-            raise UpstreamError(
-                f"{file.filename}: the index gives no sha256 for it", hint="use an index that does"
-            )
-        target = directory / file.sha256 / file.filename
-        if target.exists() and sha256_of(target) == file.sha256:
+        target = directory / sha256 / filename
+        if target.exists() and sha256_of(target) == sha256:
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file_object:
             partial = Path(file_object.name)
         try:
-            _expect_sha256(file.filename, file.sha256, self._download(file.url, partial))
+            _expect_sha256(filename, sha256, self._download(url, partial))
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 from requests.adapters import HTTPAdapter
 
 from farm.errors import HashMismatchError, UpstreamError
-from farm.upstream import Upstream, UpstreamFile
+from farm.upstream import Upstream
 
 pytestmark = pytest.mark.integration
 SDIST = b"an sdist"
@@ -75,8 +75,9 @@ def index() -> Iterator[Index]:
         thread.join()
 
 
-def the_sdist(index: Index) -> UpstreamFile:
-    return next(file for file in index.client.project("demo").files if file.filename == "demo-1.0.tar.gz")
+def fetch(index: Index, directory: Path) -> Path:
+    url = f"{index.url}/files/demo-1.0.tar.gz"
+    return index.client.fetch(url, "demo-1.0.tar.gz", SHA256, directory)
 
 
 def test_f27_what_a_project_offers(index: Index) -> None:
@@ -93,21 +94,20 @@ def test_f27_what_a_project_offers(index: Index) -> None:
 
 def test_an_sdist_is_fetched_once_and_as_it_is(index: Index, tmp_path: Path) -> None:
     index.content["/files/demo-1.0.tar.gz"] = ("application/gzip", SDIST)
-    file = the_sdist(index)
     index.accepted.clear()
-    path = index.client.fetch(file, tmp_path)
+    path = fetch(index, tmp_path)
     assert path == tmp_path / SHA256 / "demo-1.0.tar.gz"
     assert path.read_bytes() == SDIST
-    assert index.client.fetch(file, tmp_path) == path
+    assert fetch(index, tmp_path) == path
     assert index.asked["/files/demo-1.0.tar.gz"] == 1
     assert index.accepted == {"identity"}
 
 
 def test_a_damaged_copy_is_fetched_again(index: Index, tmp_path: Path) -> None:
     index.content["/files/demo-1.0.tar.gz"] = ("application/gzip", SDIST)
-    path = index.client.fetch(the_sdist(index), tmp_path)
+    path = fetch(index, tmp_path)
     path.write_bytes(b"damaged")
-    assert index.client.fetch(the_sdist(index), tmp_path).read_bytes() == SDIST
+    assert fetch(index, tmp_path).read_bytes() == SDIST
 
 
 def kept(directory: Path) -> list[Path]:
@@ -117,7 +117,7 @@ def kept(directory: Path) -> list[Path]:
 def test_other_bytes_than_promised_are_not_kept(index: Index, tmp_path: Path) -> None:
     index.content["/files/demo-1.0.tar.gz"] = ("application/gzip", b"evil")
     with pytest.raises(HashMismatchError, match=r"demo-1\.0\.tar\.gz: sha256 is") as caught:
-        index.client.fetch(the_sdist(index), tmp_path)
+        fetch(index, tmp_path)
     assert (caught.value.expected, caught.value.actual) == (SHA256, hashlib.sha256(b"evil").hexdigest())
     assert caught.value.hint
     assert kept(tmp_path) == []
@@ -130,14 +130,9 @@ def test_a_failed_download_is_an_upstream_error(
     if answer:
         index.content["/files/demo-1.0.tar.gz"] = answer
     with pytest.raises(UpstreamError, match=r"demo-1\.0\.tar\.gz") as caught:
-        index.client.fetch(the_sdist(index), tmp_path)
+        fetch(index, tmp_path)
     assert "network" in caught.value.hint
     assert kept(tmp_path) == []
-
-
-def test_no_hash_no_download(index: Index, tmp_path: Path) -> None:
-    with pytest.raises(UpstreamError, match="gives no sha256"):
-        index.client.fetch(replace(the_sdist(index), sha256=None), tmp_path)
 
 
 def test_an_unknown_project(index: Index) -> None:
