@@ -17,6 +17,7 @@ from rich.console import Console
 
 from bench.kit import INVENTORY, build, specs_of
 from farm.nodes import read_fleet
+from farm.paths import own_programs_first
 
 
 def main() -> None:
@@ -25,6 +26,7 @@ def main() -> None:
     parser.add_argument("-i", "--inventory", type=Path, default=INVENTORY)
     parser.add_argument("requirements", nargs="*", default=["msgspec==0.21.0", "ujson==6.1.0"])
     options = parser.parse_args()
+    own_programs_first()
     console = Console(stderr=True)
     nodes = read_fleet(options.inventory).builders
     specs = specs_of(options.requirements)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 import traceback
@@ -21,7 +20,7 @@ from farm.errors import ExitCode, FarmError, InputError, NodeError, PublishError
 from farm.index.crawl import crawl
 from farm.index.tree import IndexTree, build_index
 from farm.nodes import read_fleet, unfit
-from farm.paths import REPOSITORY, Paths
+from farm.paths import REPOSITORY, Paths, own_programs_first
 from farm.plan import Python
 from farm.provision import provision as run_playbook
 from farm.publish import publish as publish_wheels
@@ -72,8 +71,7 @@ RECIPES: Final = REPOSITORY / "recipes"
 
 def main() -> None:
     """Entry point of the ``farm`` command."""
-    # ansible-runner starts Ansible's commands by name: those of this environment, wherever `farm` was called.
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    own_programs_first()
     try:
         app()
     except FarmError as error:
