@@ -62,6 +62,9 @@ RequirementFile = Annotated[Path | None, typer.Option("-r", help="file with one 
 Pythons = Annotated[
     list[str] | None, typer.Option("--python", help="build for this CPython (3.13); may repeat")
 ]
+Debug = Annotated[
+    bool, typer.Option("--debug-info", help="keep debug information, split off, beside the build's log")
+]
 Force = Annotated[bool, typer.Option("--force", help="build even where upstream ships a riscv64 wheel")]
 
 INVENTORY: Final = REPOSITORY / "inventory" / "virtual"
@@ -169,6 +172,7 @@ def dispatch(
     file: RequirementFile = None,
     python: Pythons = None,
     force: Force = False,
+    debug: Debug = False,
     inventory: Inventory = INVENTORY,
     state: State_ = None,
     recipes: Recipes = RECIPES,
@@ -185,7 +189,7 @@ def dispatch(
             show_error(item.error)
         elif item.choice and not item.choice.build:
             console.print(f"{item.choice.project} {item.choice.version}: not built: {item.choice.reason}")
-    specs = service.jobs_of(planned, recipes)
+    specs = service.jobs_of(planned, recipes, debug=debug)
     with Board(console) if console.is_terminal else Lines(console) as reporter:
         run = service.dispatch(specs, fleet=fleet, paths=paths, upstream=client, reporter=reporter)
     _show_run(run, paths, fleet.require_index().simple_url)

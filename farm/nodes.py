@@ -81,6 +81,8 @@ class Facts:
     gcc: str
     gcc_march: str
     rustc: str
+    compilers: Mapping[str, str]
+    """For which processor each compiler was built: under emulation they may run natively."""
     pythons: tuple[str, ...]
     apt_packages: frozenset[str]
     attempts: tuple[str, ...]
@@ -237,12 +239,17 @@ def unfit(facts: Facts) -> str | None:
         (not _extensions(facts.isa) >= GC, f"its ISA {facts.isa!r} is less than rv64gc"),
         (not facts.gcc, "it has no gcc; run `farm provision`"),
         (bool(beyond), f"gcc's default -march {facts.gcc_march} is beyond rv64gc; run `farm provision`"),
+        (len(_c_compilers(facts)) > 1, f"its compilers are a mixture: {facts.compilers}; provision it again"),
         (
             facts.disk_free_bytes < MIN_DISK_BYTES,
             f"only {facts.disk_free_bytes >> 20} MiB of disk are free; make room",
         ),
     )
     return next((why for failed, why in checks if failed), None)
+
+
+def _c_compilers(facts: Facts) -> set[str]:
+    return {machine for name, machine in facts.compilers.items() if name != "rustc"}
 
 
 def _extensions(isa: str) -> frozenset[str]:

@@ -43,6 +43,9 @@ class Recipe(BaseModel):
     native: bool = True
     """Whether the wheel must hold compiled code; a pure wheel is then a failure (F04)."""
 
+    debug: bool = False
+    """Whether to compile with debug information, which is then kept, split off, beside the build's log."""
+
     timeout_s: Annotated[int, Field(gt=0)] = 4 * 3600
     """Seconds after which the node itself ends the build (F30)."""
 

@@ -53,13 +53,14 @@ def plan(
     return planned
 
 
-def jobs_of(planned: Sequence[Planned], recipes: Path) -> list[JobSpec]:
-    """Return the jobs that a plan asks for."""
-    return [
-        job_spec(item.choice, load_recipe(recipes, item.choice.project))
-        for item in planned
-        if item.choice is not None and item.choice.build
-    ]
+def jobs_of(planned: Sequence[Planned], recipes: Path, *, debug: bool = False) -> list[JobSpec]:
+    """Return the jobs that a plan asks for, all of them with debug information if ``debug`` is true."""
+    jobs = []
+    for item in planned:
+        if item.choice is not None and item.choice.build:
+            recipe = load_recipe(recipes, item.choice.project)
+            jobs.append(job_spec(item.choice, recipe.model_copy(update={"debug": True}) if debug else recipe))
+    return jobs
 
 
 def dispatch(

@@ -25,10 +25,19 @@ def node_row(name: str, facts: Facts | NodeError) -> list[str | Text]:
         str(facts.cores),
         f"{facts.memory_bytes / 2**30:.1f} GiB",
         " ".join(facts.pythons),
-        f"gcc {facts.gcc}, {facts.rustc.split(' (')[0] or 'no rustc'}",
+        (
+            f"gcc {facts.gcc}{_natively(facts, 'cc1')}, "
+            f"{facts.rustc.split(' (')[0] or 'no rustc'}{_natively(facts, 'rustc')}"
+        ),
         f"{facts.load:.2f}",
         f"{facts.disk_free_bytes / 2**30:.1f} GiB",
     ]
+
+
+def _natively(facts: Facts, compiler: str) -> str:
+    """Return what to say of a compiler that was built for another processor than the node's."""
+    machine = facts.compilers.get(compiler, facts.machine)
+    return "" if machine == facts.machine else f" (runs as {machine})"
 
 
 def node_json(facts: Facts | NodeError) -> dict[str, object]:

@@ -62,10 +62,11 @@ def visit(
     for item in progress:
         if item.result is not None and item.result.failure is None and not item.more:
             directory = paths.wheels(item.attempt_id)
+            wheel, *beside = item.result.wheels
             try:
-                collected[item.attempt_id] = executor.collect(
-                    item.attempt_id, item.result.wheels[0], directory
-                )
+                for file in beside:
+                    executor.collect(item.attempt_id, file, paths.log(item.attempt_id).parent)
+                collected[item.attempt_id] = executor.collect(item.attempt_id, wheel, directory)
             except NodeError as error:
                 # One wheel that can't be had says nothing of the node's other builds.
                 uncollected[item.attempt_id] = error

@@ -1,5 +1,5 @@
 """Where builds run: the interface :class:`Executor`, and its implementation over SSH."""
 
-from farm.executor.base import AttemptState, Executor, Launch, NodeWheel, Progress, Result
+from farm.executor.base import AttemptState, Executor, Launch, NodeFile, Progress, Result
 
-__all__ = ["AttemptState", "Executor", "Launch", "NodeWheel", "Progress", "Result"]
+__all__ = ["AttemptState", "Executor", "Launch", "NodeFile", "Progress", "Result"]

@@ -47,14 +47,15 @@ class Launch:
             "apt_packages": recipe.apt_packages,
             "build_constraints": recipe.build_constraints,
             "environment": recipe.environment,
+            "debug": recipe.debug,
             "timeout_s": recipe.timeout_s,
             "width": self.width,
         }
 
 
 @dataclass(frozen=True, slots=True)
-class NodeWheel:
-    """A wheel that lies on a node."""
+class NodeFile:
+    """A file that a build left on its node."""
 
     filename: str
     size: int
@@ -67,7 +68,8 @@ class Result:
 
     failure: str | None
     message: str
-    wheels: tuple[NodeWheel, ...]
+    wheels: tuple[NodeFile, ...]
+    """The wheel; after it, where it was asked for, its debug information."""
     duration_s: float
     phases_s: Mapping[str, float]
     toolchain: Mapping[str, object]
@@ -101,8 +103,8 @@ class Executor(Protocol):
     def poll(self, offsets: Mapping[str, int]) -> Sequence[Progress]:
         """Return state, and log from the given offset, of each attempt."""
 
-    def collect(self, attempt_id: str, wheel: NodeWheel, directory: Path) -> Path:
-        """Bring a wheel to the controller and check its hash."""
+    def collect(self, attempt_id: str, file: NodeFile, directory: Path) -> Path:
+        """Bring a file to the controller and check its hash."""
 
     def cancel(self, attempt_id: str) -> None:
         """End an attempt and all its processes."""

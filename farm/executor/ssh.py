@@ -1,4 +1,4 @@
-"""Builds on a node over SSH: the controller's side of ``farm-node`` (:mod:`farm.node.runner`)."""
+"""Builds on a node over SSH: the controller's side of ``farm-node`` (:mod:`farm.node`)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import BinaryIO, Final
 import paramiko
 
 from farm.errors import NodeError
-from farm.executor.base import AttemptState, Launch, NodeWheel, Progress, Result
+from farm.executor.base import AttemptState, Launch, NodeFile, Progress, Result
 from farm.executor.link import Link
-from farm.node.runner import VERSION
+from farm.node import VERSION
 from farm.nodes import Facts, Node
 from farm.upstream import sha256_of
 
@@ -61,26 +61,26 @@ class SshExecutor:
         )
         return [_progress(item) for item in answer["attempts"]]
 
-    def collect(self, attempt_id: str, wheel: NodeWheel, directory: Path) -> Path:
+    def collect(self, attempt_id: str, file: NodeFile, directory: Path) -> Path:
         """See Executor."""
-        if Path(wheel.filename).name != wheel.filename:
-            raise NodeError(self.node.name, f"it names a wheel {wheel.filename!r}: not a plain file name")
+        if Path(file.filename).name != file.filename:
+            raise NodeError(self.node.name, f"it names a file {file.filename!r}: not a plain file name")
         directory.mkdir(parents=True, exist_ok=True)
-        partial = directory / f".{wheel.filename}.partial"
+        partial = directory / f".{file.filename}.partial"
         try:
             self._link.sftp().get(
-                f"{self.node.root}/jobs/{attempt_id}/wheelhouse/{wheel.filename}", str(partial)
+                f"{self.node.root}/jobs/{attempt_id}/wheelhouse/{file.filename}", str(partial)
             )
         except (OSError, EOFError, paramiko.SSHException) as error:
             self._link.close()
-            raise NodeError(self.node.name, f"{wheel.filename} can't be collected: {error}") from error
+            raise NodeError(self.node.name, f"{file.filename} can't be collected: {error}") from error
         actual = sha256_of(partial)
-        if actual != wheel.sha256:
+        if actual != file.sha256:
             partial.unlink()
             raise NodeError(
-                self.node.name, f"{wheel.filename} arrived with sha256 {actual}, the node said {wheel.sha256}"
+                self.node.name, f"{file.filename} arrived with sha256 {actual}, the node said {file.sha256}"
             )
-        return partial.replace(directory / wheel.filename)
+        return partial.replace(directory / file.filename)
 
     def cancel(self, attempt_id: str) -> None:
         """See Executor."""
@@ -141,7 +141,7 @@ def _result(content: Mapping[str, object]) -> Result:
     return Result(
         failure=None if failure is None else str(failure),
         message=str(content["message"]),
-        wheels=tuple(NodeWheel(**wheel) for wheel in wheels) if isinstance(wheels, list) else (),
+        wheels=tuple(NodeFile(**wheel) for wheel in wheels) if isinstance(wheels, list) else (),
         duration_s=float(str(content["duration_s"])),
         phases_s=phases if isinstance(phases, dict) else {},
         toolchain=toolchain if isinstance(toolchain, dict) else {},

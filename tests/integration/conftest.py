@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from farm.executor import ssh
-from farm.node import runner
-from tests.integration.nodekit import make_environment
+from tests.integration.nodekit import FARM_NODE, make_environment
 from tests.integration.sshkit import Sshd, free_port, keygen
 
 
@@ -42,9 +41,7 @@ def farm_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Install farm-node where the controller calls it, with environments made of shims."""
     environments = make_environment(tmp_path / "environments")
     script = tmp_path / "farm-node"
-    script.write_text(
-        f'#!/bin/sh\nexec {sys.executable} {runner.__file__} --environments {environments} "$@"\n'
-    )
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} {FARM_NODE} --environments {environments} "$@"\n')
     script.chmod(0o755)
     monkeypatch.setattr(ssh, "FARM_NODE", str(script))
     return script

@@ -1,7 +1,6 @@
-"""A board made of this machine: the real farm-node, with a shim for `build` and `auditwheel`.
+"""A board made of this machine: the real farm-node with the real uv, and a shim for `auditwheel`.
 
-The shim builds with the sdist's own in-tree PEP 517 backend, as `python -m build` does, without the
-network; the sdist's backend is whatever a test makes it.
+The sdists need nothing from the network: their PEP 517 backend is in their own tree, as a test makes it.
 """
 
 from __future__ import annotations
@@ -21,8 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farm.node import runner
+import farm.node
+from farm.node.process import start_time
 
+FARM_NODE = Path(farm.node.__file__).with_name("__main__.py")
 PYTHON = "cp313"
 WHEEL = "demo-1.0-cp313-cp313-linux_riscv64.whl"
 PYPROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
@@ -33,17 +34,10 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     pathlib.Path(wheel_directory, "{WHEEL}").write_bytes(b"a wheel")
     return "{WHEEL}"
 """
-BUILD_SHIM = """
-import sys, tomllib
-assert sys.argv[1:5] == ["-m", "build", "--wheel", "-v"], sys.argv
-outdir, source = sys.argv[6:8]
-backend = tomllib.load(open(f"{source}/pyproject.toml", "rb"))["build-system"]["build-backend"]
-sys.path.insert(0, source)
-__import__(backend).build_wheel(outdir)
-"""
 AUDITWHEEL_SHIM = """
 import pathlib, shutil, sys
 assert sys.argv[1] == "repair", sys.argv
+assert sys.argv[2] == "--strip", sys.argv
 target, wheel = pathlib.Path(sys.argv[sys.argv.index("--wheel-dir") + 1]), sys.argv[-1]
 target.mkdir(parents=True)
 shutil.copyfile(wheel, target / pathlib.Path(wheel).name.replace("-linux_", "-manylinux_2_39_"))
@@ -63,16 +57,20 @@ def until(look: Callable[[], object], what: str) -> None:
 
 def gone(pids: Path) -> bool:
     """Whether no process of those in the file lives."""
-    return not any(runner._start_time(int(pid)) for pid in pids.read_text().split())
+    return not any(start_time(int(pid)) for pid in pids.read_text().split())
 
 
 def make_environment(directory: Path, python: str = PYTHON) -> Path:
-    """An environments folder whose one Python has shims for `-m build` and `auditwheel`."""
+    """An environments folder whose one Python is the tests' own, with uv and a shim for `auditwheel`."""
     binaries = directory / python / "bin"
     binaries.mkdir(parents=True)
-    for name, code in (("python", BUILD_SHIM), ("auditwheel", AUDITWHEEL_SHIM)):
-        (binaries / f"{name}.py").write_text(code)
-        (binaries / name).write_text(f'#!/bin/sh\nexec {sys.executable} {binaries}/{name}.py "$@"\n')
+    (binaries / "auditwheel.py").write_text(AUDITWHEEL_SHIM)
+    for name, command in (
+        ("python", sys.executable),
+        ("auditwheel", f"{sys.executable} {binaries}/auditwheel.py"),
+        ("uv", Path(sys.executable).with_name("uv")),
+    ):
+        (binaries / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         (binaries / name).chmod(0o755)
     return directory
 
@@ -99,10 +97,13 @@ class Board:
     root: Path
     environments: Path
 
+    def command(self, *arguments: str) -> list[str]:
+        options = ["--root", str(self.root), "--environments", str(self.environments)]
+        return [sys.executable, str(FARM_NODE), *options, *arguments]
+
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, runner.__file__, "--root", str(self.root)]
         return subprocess.run(
-            [*command, "--environments", str(self.environments), *arguments],
+            self.command(*arguments),
             check=check,
             capture_output=True,
             text=True,
@@ -128,6 +129,7 @@ class Board:
             "apt_packages": [],
             "build_constraints": [],
             "environment": {},
+            "debug": False,
             "timeout_s": 60,
             "width": 2,
             **changes,

@@ -8,14 +8,16 @@ import hashlib
 import os
 import signal
 import subprocess
-import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from farm.node import runner
+from farm.node import VERSION
+from farm.node.attempt import alive
+from farm.node.files import sha256_of, write_json
+from farm.node.process import identity, start_time
 from tests.integration.nodekit import (
     BACKEND,
     WHEEL,
@@ -39,7 +41,7 @@ def board(tmp_path: Path) -> Iterator[Board]:
     board = Board(tmp_path / "node", make_environment(tmp_path / "environments"))
     yield board
     for job in (board.root / "jobs").glob("*"):
-        if (job / "supervisor.json").exists() and runner._alive(job):
+        if (job / "supervisor.json").exists() and alive(job):
             board.ask("cancel", job.name)
     for pid in tmp_path.glob("pids"):
         for number in map(int, pid.read_text().split()):
@@ -50,7 +52,7 @@ def test_probe_names_the_environments(board: Board) -> None:
     facts = board.ask("probe")
     assert facts["pythons"] == ["cp313"]
     assert facts["attempts"] == []
-    assert facts["runner_version"] == runner.VERSION
+    assert facts["runner_version"] == VERSION
     assert isinstance(facts["apt_packages"], list)
 
 
@@ -60,9 +62,9 @@ def test_f13_a_build_and_what_its_log_states(board: Board) -> None:
     assert (result["failure"], result["message"]) == (None, "")
     assert [wheel["filename"] for wheel in result["wheels"]] == [REPAIRED]
     kept = board.root / "jobs" / "demo.1" / "wheelhouse" / REPAIRED
-    assert runner.sha256_of(kept) == result["wheels"][0]["sha256"]
+    assert sha256_of(kept) == result["wheels"][0]["sha256"]
     assert result["wheels"][0]["size"] == kept.stat().st_size
-    assert set(result["phases_s"]) == {"unpack", "build", "repair"}
+    assert set(result["phases_s"]) == {"unpack", "environment", "build", "repair"}
     assert {"gcc", "gcc_march", "isa", "hostname"} <= set(result["toolchain"])
     log = board.log()
     assert "recipe 4ec1be constraints ['setuptools<82']" in log
@@ -109,8 +111,7 @@ def test_f10_start_is_idempotent_and_detached(board: Board, tmp_path: Path) -> N
 
 def test_f10_many_starts_at_once_build_once(board: Board) -> None:
     attempt = board.bring(make_sdist())
-    command = [sys.executable, runner.__file__, "--root", str(board.root)]
-    command += ["--environments", str(board.environments), "start", attempt]
+    command = board.command("start", attempt)
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
     answers = [process.communicate()[0] for process in running]
     assert sum(b'"started": true' in answer for answer in answers) == 1
@@ -152,7 +153,7 @@ def test_f10_a_killed_supervisor_is_told_as_lost(board: Board, tmp_path: Path) -
     board.ask("start", attempt)
     until(pids.exists, "the build to begin")
     os.kill(board.supervisor(), signal.SIGKILL)
-    until(lambda: not runner._start_time(board.supervisor()), "the supervisor to end")
+    until(lambda: not start_time(board.supervisor()), "the supervisor to end")
     assert board.poll()["state"] == "lost"
     assert board.ask("forget", attempt)["forgotten"]
     until(lambda: gone(pids), "the orphaned build to end")
@@ -172,7 +173,7 @@ def test_a_reused_process_id_is_not_the_supervisor(board: Board) -> None:
     job = board.root / "jobs" / "demo.1"
     job.mkdir(parents=True)
     (job / "log").touch()
-    runner._write_json(job / "supervisor.json", {**runner._identity(os.getpid()), "start_time": "1"})
+    write_json(job / "supervisor.json", {**identity(os.getpid()), "start_time": "1"})
     assert board.poll()["state"] == "lost"
     assert not board.ask("cancel", "demo.1")["cancelled"], "or it would end someone else's process"
 

@@ -29,7 +29,7 @@ HOST: dict[str, object] = {
     "farm_index_url": "http://index:8080/",
 }
 FACTS = Facts(
-    runner_version=1,
+    runner_version=2,
     hostname="f3-a",
     machine="riscv64",
     machine_id="a" * 32,
@@ -45,6 +45,7 @@ FACTS = Facts(
     gcc="14.2.0",
     gcc_march="rv64gc",
     rustc="",
+    compilers={"cc1": "riscv64", "as": "riscv64"},
     pythons=("cp313",),
     apt_packages=frozenset({"libffi-dev"}),
     attempts=(),

@@ -1,0 +1,382 @@
+"""One build, from an sdist to a repaired wheel; runs under the Python of the build tools."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gzip
+import os
+import shutil
+import signal
+import subprocess
+import tarfile
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, TypeVar
+
+from farm.node import facts
+from farm.node.environment import BuildSystem, Environments, ProjectError, build_system, pinned
+from farm.node.files import Json, read_json, sha256_of, write_json
+from farm.node.variables import WRAPPERS, Places, make_folders, uses_download_cache, variables
+
+if TYPE_CHECKING:
+    from pyproject_hooks import BuildBackendHookCaller
+
+GRACE_S = 10
+KILL_POLL_S = 0.1
+# ZIP files know no time before 1980, and wheels are ZIP files.
+OLDEST_EPOCH = 315532800
+CACHE_AGE_S = 60 * 24 * 3600
+SETTINGS = Path("/etc/wheelfarm")
+T = TypeVar("T")
+
+
+class StepError(Exception):
+    """A step of the build did not succeed; carries the failure class of the job."""
+
+    def __init__(self, failure: str, message: str) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+
+def supervise(root: Path, attempt: str, environments: Path) -> Json:
+    """Run the build's steps, enforce the time limit (F30) and leave a durable result (F22)."""
+    job = root / "jobs" / attempt
+    build = Build(root, job, read_json(job / "spec.json"), environments)
+    signal.signal(signal.SIGTERM, build.on_terminate)
+    began = time.monotonic()
+    result: Json = {"attempt": attempt, "started": time.time(), "failure": None, "message": "", "wheels": []}
+    try:
+        with build.places():
+            result["wheels"] = build.run()
+    except StepError as error:
+        result["failure"], result["message"] = error.failure, str(error)
+    except OSError as error:
+        result["failure"], result["message"] = "node", f"{type(error).__name__}: {error}"
+    except Exception as error:  # noqa: BLE001  # whatever a hostile sdist raises must leave a result
+        result["failure"], result["message"] = "build", f"{type(error).__name__}: {error}"
+    # From here on the build is over; a late cancel must not undo its result.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    result["duration_s"] = round(time.monotonic() - began, 2)
+    result["phases_s"] = build.phases
+    result["toolchain"] = build.toolchain
+    say(f"finished: {result['failure'] or 'ok'} {result['message']}".rstrip())
+    forget_old_caches(root / "cache")
+    write_json(job / "result.json", result)
+    return {}
+
+
+def say(text: str) -> None:
+    """Write a line of the farm's own into the build's log."""
+    print(f"[farm] {text}", flush=True)
+
+
+def forget_old_caches(folder: Path) -> None:
+    """Remove the caches of projects that were not built for long."""
+    for cache in folder.glob("*"):
+        if time.time() - cache.stat().st_mtime > CACHE_AGE_S:
+            shutil.rmtree(cache, ignore_errors=True)
+
+
+class Build:
+    """The steps of one attempt."""
+
+    def __init__(self, root: Path, job: Path, spec: Json, environments: Path) -> None:
+        self.root = root
+        self.job = job
+        self.spec = spec
+        self.environments = environments
+        self.deadline = time.monotonic() + float(str(spec["timeout_s"]))
+        self.phases: dict[str, float] = {}
+        self.toolchain: Json = {}
+        self.child: subprocess.Popen[bytes] | None = None
+        self.at = Places(job, job, environments / str(spec["python"]))
+        self.variables: dict[str, str] = {}
+
+    @contextlib.contextmanager
+    def places(self) -> Iterator[None]:
+        """Claim this build's folders; the working folder goes at the end, the cache stays."""
+        project, python = str(self.spec["project"]), str(self.spec["python"])
+        work, lock = claim(self.root / "work", f"{project}-{python}")
+        self.at = Places(work, self.root / "cache" / project, self.environments / python)
+        try:
+            make_folders(self.at)
+            os.utime(self.at.cache)
+            yield
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+            lock.close()
+
+    def run(self) -> list[Json]:
+        """Run all steps and return the files that came out, with size and sha256: the wheel is the first."""
+        wheelhouse = self.job / "wheelhouse"
+        wheelhouse.mkdir(exist_ok=True)
+        self.describe()
+        source = self.timed("unpack", self.unpack)
+        self.variables = self.make_variables(source)
+        system, environment = self.timed("environment", lambda: self.prepare(source))
+        built = self.timed("build", lambda: self.build_wheel(source, system, environment))
+        if self.at.compiled.exists():
+            self.toolchain["first_compiler_at"] = self.at.compiled.stat().st_mtime
+        self.timed("repair", lambda: self.repair(built))
+        wheels = sorted(wheelhouse.glob("*.whl"))
+        if len(wheels) != 1:
+            raise StepError("build", f"expected one wheel after repair, found {len(wheels)}")
+        extra = sorted(wheelhouse.glob("*.debug.tar.gz"))
+        return [
+            {"filename": path.name, "size": path.stat().st_size, "sha256": sha256_of(path)}
+            for path in (*wheels, *extra)
+        ]
+
+    def timed(self, phase: str, step: Callable[[], T]) -> T:
+        """Run a step and keep how long it took, in seconds."""
+        began = time.monotonic()
+        try:
+            return step()
+        finally:
+            self.phases[phase] = round(time.monotonic() - began, 2)
+
+    def describe(self) -> None:
+        """Check that the board has what the job needs and write it all into the log (F13, F20)."""
+        self.toolchain = facts.toolchain()
+        spec, board = self.spec, self.toolchain
+        say(f"job {spec['job_id']} attempt {spec['attempt']} on {board['hostname']}")
+        say(f"sdist {spec['sdist_filename']} sha256 {spec['sdist_sha256']}")
+        say(f"recipe {spec['recipe_digest']} constraints {spec['build_constraints']}")
+        say(f"gcc {board['gcc']} default -march {board['gcc_march']}; {board['rustc'] or 'no rustc'}")
+        say(f"compilers run on {board['compilers']}")
+        if not (self.at.tools / "bin/python").exists():
+            raise StepError("node", f"no build environment {self.at.tools}; run `farm provision`")
+        wanted = [str(name) for name in _list(spec["apt_packages"])]
+        missing = sorted(set(wanted) - facts.installed_packages(*wanted)) if wanted else []
+        if missing:
+            names = " ".join(missing)
+            raise StepError("node", f"packages missing on this board: {names}; run `farm provision`")
+
+    def unpack(self) -> Path:
+        """Check the sdist's hash and unpack it; returns the source directory."""
+        sdist = self.sdist()
+        if not sdist.exists() or sha256_of(sdist) != self.spec["sdist_sha256"]:
+            raise StepError("node", f"the sdist on this board is missing or damaged: {sdist.name}")
+        target = self.at.work / "source"
+        try:
+            if sdist.suffix == ".zip":
+                with zipfile.ZipFile(sdist) as archive:
+                    archive.extractall(target)  # noqa: S202  # zipfile drops absolute names and ".." itself
+            else:
+                with tarfile.open(sdist) as tar:
+                    tar.extractall(target, filter="data")  # the filter refuses what S202 fears
+        except (tarfile.TarError, zipfile.BadZipFile, EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise StepError("source", f"the sdist can't be unpacked: {error}") from error
+        roots = [path for path in target.iterdir() if path.is_dir()]
+        if len(roots) != 1:
+            raise StepError("source", f"the sdist holds {len(roots)} top-level folders, not one (PEP 517)")
+        return roots[0]
+
+    def sdist(self) -> Path:
+        """Return where the controller put the sdist."""
+        return self.root / "incoming" / str(self.spec["sdist_sha256"]) / str(self.spec["sdist_filename"])
+
+    def make_variables(self, source: Path) -> dict[str, str]:
+        """Return the environment of the build's commands."""
+        constraints = [str(item) for item in _list(self.spec["build_constraints"])]
+        path = self.at.work / "constraints.txt"
+        path.write_text("".join(f"{item}\n" for item in constraints), encoding="utf-8")
+        distcc = " ".join(str(host) for host in _list(read_json(SETTINGS / "distcc.json").get("hosts")))
+        if distcc:
+            self.toolchain["distcc_hosts"] = distcc
+        own = self.spec["environment"]
+        return variables(
+            self.at,
+            width=int(str(self.spec["width"])),
+            epoch=source_epoch(source),
+            debug=bool(self.spec["debug"]),
+            constraints=path if constraints else None,
+            distcc_hosts=distcc,
+            own={**self.download_cache(), **own} if isinstance(own, dict) else {},
+        )
+
+    def download_cache(self) -> dict[str, str]:
+        """Return what sends downloads through the farm's cache, or nothing where it does not answer."""
+        url = str(read_json(SETTINGS / "node.json").get("download_cache") or "")
+        if url and not answers(f"{url}/healthz"):
+            say(f"the download cache {url} does not answer: downloads go to the internet")
+            url = ""
+        return uses_download_cache(url, self.at.cache / "cargo")
+
+    def prepare(self, source: Path) -> tuple[BuildSystem, Path]:
+        """Return how the project is built, and the isolated environment it is built in."""
+        path = self.at.work / "constraints.txt"
+        environments = Environments(
+            self.at.cache,
+            self.at.tools,
+            path if path.stat().st_size else None,
+            lambda command: self.call(command, self.at.work, {}),
+        )
+        try:
+            system = build_system(source)
+        except ProjectError as error:
+            raise StepError("source", str(error)) from error
+        lock = environments.lock(system.requires)
+        environment = environments.environment(lock)
+        extra = self.extra_requires(source, system, environment, lock)
+        if extra:
+            lock = environments.lock((*system.requires, *extra))
+            environment = environments.environment(lock)
+        self.toolchain["environment"] = pinned(lock)
+        say(f"build environment: {' '.join(pinned(lock)) or 'empty'}")
+        return system, environment
+
+    def extra_requires(
+        self, source: Path, system: BuildSystem, environment: Path, lock: Path
+    ) -> tuple[str, ...]:
+        """Return what the backend wants besides (PEP 517); the answer is kept, for asking it is slow."""
+        kept = self.at.cache / "requires" / f"{self.spec['sdist_sha256']}-{sha256_of(lock)}.json"
+        if not kept.exists():
+            asked = self.hooks(source, system, environment).get_requires_for_build_wheel()
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_json(kept, {"requires": list(asked)})
+        return tuple(str(item) for item in _list(read_json(kept)["requires"]))
+
+    def hooks(self, source: Path, system: BuildSystem, environment: Path) -> BuildBackendHookCaller:
+        """Return the caller of the project's own PEP 517 backend (F04)."""
+        # Only the environment of the build tools has it, and only a build needs it.
+        from pyproject_hooks import BuildBackendHookCaller  # noqa: PLC0415
+
+        path = f"{self.at.wrappers}:{environment}/bin:{self.at.tools}/bin:/usr/local/bin:/usr/bin:/bin"
+
+        def run(
+            cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
+        ) -> None:
+            own = {"PATH": path, "VIRTUAL_ENV": str(environment), **(extra_environ or {})}
+            self.call(list(cmd), Path(cwd or source), own)
+
+        return BuildBackendHookCaller(
+            str(source),
+            system.backend,
+            backend_path=list(system.backend_path) or None,
+            runner=run,
+            python_executable=str(environment / "bin/python"),
+        )
+
+    def build_wheel(self, source: Path, system: BuildSystem, environment: Path) -> Path:
+        """Build the wheel."""
+        dist = self.at.work / "dist"
+        self.hooks(source, system, environment).build_wheel(str(dist))
+        wheels = sorted(dist.glob("*.whl"))
+        if len(wheels) != 1:
+            raise StepError("build", f"the build succeeded and left {len(wheels)} wheels")
+        return wheels[0]
+
+    def repair(self, wheel: Path) -> None:
+        """Graft what the wheel needs from this board and give it an honest platform tag (F07)."""
+        wheelhouse = self.job / "wheelhouse"
+        if wheel.name.endswith("-any.whl"):
+            shutil.copyfile(wheel, wheelhouse / wheel.name)
+            return
+        if self.spec["debug"]:
+            keep_debug(wheel, wheelhouse / f"{self.job.name}.debug.tar.gz", self.at.work / "debug")
+        # auditwheel can fail and leave an unrepaired wheel in its output: it gets a folder of its own.
+        repaired = self.at.work / "repaired"
+        command = [str(self.at.tools / "bin/auditwheel"), "repair", "--strip", "--wheel-dir"]
+        stripping = {"PATH": f"{WRAPPERS}:{self.variables['PATH']}"}
+        try:
+            self.call([*command, str(repaired), str(wheel)], self.at.work, stripping)
+        except StepError as error:
+            if error.failure == "build":
+                raise StepError("policy", f"auditwheel can't repair {wheel.name}: {error}") from error
+            raise
+        for path in repaired.glob("*.whl"):
+            shutil.copyfile(path, wheelhouse / path.name)
+
+    def call(self, command: list[str], cwd: Path, extra: Mapping[str, str]) -> None:
+        """Run one command in its own process group, within what is left of the time limit."""
+        say("$ " + " ".join(command))
+        self.child = subprocess.Popen(
+            command, cwd=cwd, env={**self.variables, **extra}, stdin=subprocess.DEVNULL, process_group=0
+        )
+        try:
+            code = self.child.wait(timeout=max(0.0, self.deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.kill_child()
+            raise StepError("timeout", f"not done after {self.spec['timeout_s']} s") from None
+        finally:
+            self.child = None
+        if code:
+            raise StepError("build", f"{Path(command[0]).name} ended with code {code}")
+
+    def kill_child(self) -> None:
+        """End the running step's process group: first politely, then not."""
+        child = self.child
+        if child is None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(child.pid, number)
+            except ProcessLookupError:
+                return
+            end = time.monotonic() + GRACE_S
+            while child.poll() is None and time.monotonic() < end:
+                time.sleep(KILL_POLL_S)
+
+    def on_terminate(self, _number: int, _frame: object) -> None:
+        """End the build when the controller cancels it."""
+        self.kill_child()
+        raise StepError("cancelled", "cancelled by the controller")
+
+
+def claim(folder: Path, name: str) -> tuple[Path, TextIO]:
+    """Return a working folder that nobody else uses, and the open file that holds it.
+
+    The first choice is always the same one, so that rebuilds of a project see the same paths; what a killed
+    build left there is removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 0
+    while True:
+        work = folder / (f"{name}.{number}" if number else name)
+        lock = work.with_name(f".{work.name}.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            number += 1
+            continue
+        shutil.rmtree(work, ignore_errors=True)
+        return work, lock
+
+
+def source_epoch(source: Path) -> int:
+    """Return SOURCE_DATE_EPOCH: the newest time stamp in the unpacked sdist, in seconds."""
+    times = [path.lstat().st_mtime for path in source.rglob("*") if not path.is_dir()]
+    return max(OLDEST_EPOCH, int(max(times, default=0)))
+
+
+def answers(url: str) -> bool:
+    """Return whether a server answers with success."""
+    import urllib.request  # noqa: PLC0415  # slow to import on a board
+
+    try:
+        with urllib.request.urlopen(url, timeout=GRACE_S) as response:  # noqa: S310  # provisioning wrote it
+            return bool(response.status == 200)  # noqa: PLR2004
+    except OSError:
+        return False
+
+
+def keep_debug(wheel: Path, archive: Path, folder: Path) -> None:
+    """Split the debug information off a wheel's ELF files and keep it in one archive."""
+    with zipfile.ZipFile(wheel) as content:
+        content.extractall(folder / "wheel")  # noqa: S202  # zipfile drops absolute names and ".." itself
+    for path in sorted((folder / "wheel").rglob("*.so*")):
+        target = folder / "split" / f"{path.relative_to(folder / 'wheel')}.debug"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["/usr/bin/objcopy", "--only-keep-debug", str(path), str(target)], check=True)
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder / "split", arcname=wheel.stem)
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []

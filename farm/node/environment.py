@@ -1,0 +1,139 @@
+"""Build environments (PEP 517, PEP 518): resolved once, kept under their lock, used again when it is equal.
+
+uv makes them: on a board it starts in a fraction of pip's time, and a virtual environment by ``venv`` costs
+more than a small build (docs/architecture.md has the figures).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from farm.node.files import sha256_of
+
+# A new release of a build requirement is seen after this many seconds; until then rebuilds agree.
+LOCK_AGE_S = 24 * 3600
+KEPT_ENVIRONMENTS = 6
+
+
+@dataclass(frozen=True)
+class BuildSystem:
+    """The table ``build-system`` of pyproject.toml."""
+
+    requires: tuple[str, ...]
+    backend: str
+    backend_path: tuple[str, ...]
+
+
+LEGACY = BuildSystem(("setuptools >= 40.8.0",), "setuptools.build_meta:__legacy__", ())
+
+
+class ProjectError(Exception):
+    """The project's pyproject.toml is not what PEP 518 asks for."""
+
+
+def build_system(source: Path) -> BuildSystem:
+    """Read what a project is built with; PEP 517 and 518 say what holds where it is silent.
+
+    Raises:
+        ProjectError: the table is malformed.
+    """
+    try:
+        content = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return LEGACY
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ProjectError(f"pyproject.toml can't be read: {error}") from error
+    table = content.get("build-system")
+    if table is None:
+        return LEGACY
+    if not isinstance(table, dict) or not _texts(table.get("requires")):
+        raise ProjectError("pyproject.toml: build-system has no list of texts 'requires' (PEP 518)")
+    path = table.get("backend-path", [])
+    if not _texts(path) or not isinstance(table.get("build-backend", ""), str):
+        raise ProjectError("pyproject.toml: build-backend and backend-path must be text and list (PEP 517)")
+    return BuildSystem(
+        requires=tuple(table["requires"]),
+        backend=table.get("build-backend", LEGACY.backend),
+        backend_path=tuple(path),
+    )
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+class Environments:
+    """The build environments of one project on one board, for one Python."""
+
+    def __init__(
+        self, cache: Path, tools: Path, constraints: Path | None, call: Callable[[list[str]], None]
+    ) -> None:
+        self._cache = cache
+        self._uv = str(tools / "bin/uv")
+        self._python = str(tools / "bin/python")
+        self._constraints = constraints
+        self._call = call
+
+    def lock(self, requires: Sequence[str]) -> Path:
+        """Return the file of exact versions and hashes that ``requires`` comes to."""
+        limits = self._constraints.read_text(encoding="utf-8") if self._constraints else ""
+        path = self._cache / "locks" / f"{_digest(sorted(requires), limits, self._python)}.txt"
+        if path.exists() and time.time() - path.stat().st_mtime < LOCK_AGE_S:
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        wanted, partial = path.with_suffix(".in"), path.with_suffix(".partial")
+        wanted.write_text("".join(f"{item}\n" for item in requires), encoding="utf-8")
+        partial.unlink(missing_ok=True)
+        if requires:
+            command = [self._uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
+            command += [
+                "--generate-hashes",
+                "--python",
+                self._python,
+                str(wanted),
+                "--output-file",
+                str(partial),
+            ]
+            if self._constraints:
+                command += ["--constraint", str(self._constraints)]
+            self._call(command)
+        else:
+            partial.touch()
+        partial.replace(path)
+        return path
+
+    def environment(self, lock: Path) -> Path:
+        """Return the virtual environment that holds exactly what ``lock`` says."""
+        path = self._cache / "environments" / _digest(sha256_of(lock), self._python)
+        complete = path / ".complete"
+        if not complete.exists():
+            self._call([self._uv, "venv", "--quiet", "--clear", "--python", self._python, str(path)])
+            if lock.stat().st_size:
+                # Copied: a build that writes into its environment must not change what the cache holds.
+                command = [self._uv, "pip", "sync", "--quiet", "--link-mode", "copy", "--require-hashes"]
+                self._call([*command, "--python", str(path / "bin/python"), str(lock)])
+        complete.touch()
+        self._forget_old(path.parent)
+        return path
+
+    def _forget_old(self, folder: Path) -> None:
+        known = sorted(folder.glob("*/.complete"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for complete in known[KEPT_ENVIRONMENTS:]:
+            shutil.rmtree(complete.parent)
+
+
+def pinned(lock: Path) -> list[str]:
+    """Return ``name==version`` of all that a lock holds."""
+    lines = lock.read_text(encoding="utf-8").splitlines()
+    return [line.split(" ")[0] for line in lines if "==" in line and not line.startswith((" ", "#"))]
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

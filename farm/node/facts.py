@@ -1,0 +1,122 @@
+"""What a board says of itself."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+from farm.node import VERSION
+from farm.node.files import Json, read_text
+from farm.node.process import BOOT_ID
+
+# ELF's e_machine (psABI documents), and the scripts that may stand in front of a program.
+MACHINES = {243: "riscv64", 62: "x86_64", 183: "aarch64"}
+SCRIPTS_DEEP = 4
+
+
+def probe(root: Path, environments: Path) -> Json:
+    """Return what this board is: ISA, cores, memory, disk, Pythons, toolchains, installed packages."""
+    (root / "incoming").mkdir(parents=True, exist_ok=True)
+    return {
+        "runner_version": VERSION,
+        "machine": platform.machine(),
+        "machine_id": read_text("/etc/machine-id"),
+        "boot_id": read_text(BOOT_ID),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "disk_free_bytes": shutil.disk_usage(root).free,
+        "load": os.getloadavg()[0],
+        "clock": time.time(),
+        "pythons": sorted(path.name for path in environments.glob("cp3*") if (path / "bin/python").exists()),
+        "apt_packages": sorted(installed_packages()),
+        "attempts": sorted(path.name for path in (root / "jobs").glob("*") if path.is_dir()),
+        **toolchain(),
+    }
+
+
+def toolchain() -> Json:
+    """Return what a wheel's provenance says of the board: its system and its compilers."""
+    return {
+        "hostname": platform.node(),
+        "kernel": platform.release(),
+        "os": _os_name(),
+        "isa": _cpuinfo("isa"),
+        "gcc": output("gcc", "-dumpfullversion").strip(),
+        "gcc_march": _default_march(),
+        "rustc": output("rustc", "--version").strip(),
+        "compilers": compilers(),
+    }
+
+
+def compilers() -> dict[str, str]:
+    """Return for which processor each compiler was built: on a virtual board they may run natively."""
+    found = {
+        name: output("gcc", f"-print-prog-name={name}").strip() for name in ("cc1", "cc1plus", "as", "ld")
+    }
+    found["rustc"] = "rustc"
+    located = {name: shutil.which(program) for name, program in found.items() if program}
+    return {name: machine_of(Path(path)) for name, path in located.items() if path}
+
+
+def machine_of(program: Path) -> str:
+    """Return the processor a program runs on, through scripts that stand in front of it."""
+    for _ in range(SCRIPTS_DEEP):
+        try:
+            with program.open("rb") as file:
+                head = file.read(256)
+        except OSError:
+            return "unknown"
+        if head.startswith(b"\x7fELF"):
+            (number,) = struct.unpack_from("<H", head, 18)
+            return MACHINES.get(number, f"ELF machine {number}")
+        if not head.startswith(b"#!"):
+            return "unknown"
+        program = Path(os.fsdecode(head[2:].split(b"\n")[0].split()[0]))
+    return "unknown"
+
+
+def installed_packages(*names: str) -> set[str]:
+    """Return which Debian packages are installed: all, or those of ``names``."""
+    # A removed package whose configuration files are left is still listed; an unknown one fails the query.
+    listed = subprocess.run(
+        ["/usr/bin/dpkg-query", "-W", "-f", "${db:Status-Status} ${Package}\n", *names],
+        check=False,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return {name for state, name in map(str.split, listed.splitlines()) if state == "installed"}
+
+
+def output(*command: str) -> str:
+    """Return a command's output, or an empty string where the board does not have it."""
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _default_march() -> str:
+    for line in output("gcc", "-Q", "--help=target").splitlines():
+        if line.split()[:1] == ["-march="]:
+            return line.split()[1]
+    return ""
+
+
+def _cpuinfo(key: str) -> str:
+    for line in read_text("/proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return value.strip()
+    return ""
+
+
+def _os_name() -> str:
+    for line in read_text("/etc/os-release").splitlines():
+        if line.startswith("PRETTY_NAME="):
+            return line.partition("=")[2].strip('"')
+    return ""

@@ -1,0 +1,147 @@
+"""The variables of a build: one locale, no paths in the output, caches that belong to one project."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+WRAPPERS = Path(__file__).with_name("wrappers")
+COMPILERS = tuple(
+    f"{prefix}{name}"
+    for prefix in ("", "riscv64-linux-gnu-")
+    for name in ("gcc", "g++", "gcc-14", "g++-14", "cc", "c++")
+)
+CCACHE_SIZE = "1G"
+# What a path of the build is called in the output: the same on every board and in every attempt.
+OUTPUT_ROOT = "/build"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders of one build."""
+
+    work: Path
+    """Removed at the end; constant for a project, so that rebuilds see the same paths."""
+    cache: Path
+    """Kept, and used by this project only: no project can leave anything for another to find."""
+    tools: Path
+    """The environment of the farm's own tools: uv, auditwheel, pyproject_hooks."""
+
+    @property
+    def wrappers(self) -> Path:
+        """What stands in front of the compilers."""
+        return self.work / "wrappers"
+
+    @property
+    def compiled(self) -> Path:
+        """Touched when the first compiler starts."""
+        return self.work / "compiled"
+
+
+def make_folders(places: Places) -> None:
+    """Make the folders of a build and the names under which compilers are wrapped."""
+    for folder in ("tmp", "home", "source", "dist", "wrappers"):
+        (places.work / folder).mkdir(parents=True)
+    places.cache.mkdir(parents=True, exist_ok=True)
+    for name in COMPILERS:
+        if Path("/usr/bin", name).exists():
+            (places.wrappers / name).symlink_to(WRAPPERS / "compiler")
+
+
+def variables(
+    places: Places,
+    *,
+    width: int,
+    epoch: int,
+    debug: bool,
+    constraints: Path | None,
+    distcc_hosts: str,
+    own: Mapping[str, str],
+) -> dict[str, str]:
+    """Return the environment of a build's commands.
+
+    Args:
+        places: the build's folders.
+        width: parallel tasks.
+        epoch: SOURCE_DATE_EPOCH (reproducible-builds.org), in seconds.
+        debug: whether debug information is wanted.
+        constraints: file of version limits for build requirements, if there are any.
+        distcc_hosts: DISTCC_HOSTS, or empty.
+        own: what the recipe adds.
+    """
+    jobs = str(width)
+    result = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
+    result |= {
+        "PATH": f"{places.wrappers}:{places.tools}/bin:/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(places.work / "home"),
+        "TMPDIR": str(places.work / "tmp"),
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+        "SOURCE_DATE_EPOCH": str(epoch),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "UV_CACHE_DIR": str(places.cache / "uv"),
+        "UV_NO_PROGRESS": "1",
+        "UV_SYSTEM_CERTS": "1",
+        "UV_PYTHON_DOWNLOADS": "never",
+        "MAKEFLAGS": f"-j{jobs}",
+        "CMAKE_BUILD_PARALLEL_LEVEL": jobs,
+        "CARGO_BUILD_JOBS": jobs,
+        "CARGO_HOME": str(places.cache / "cargo"),
+        "FARM_COMPILED": str(places.compiled),
+        **_compiling(places, debug=debug, distcc_hosts=distcc_hosts),
+    }
+    if constraints is not None:
+        # The first is for uv and its builds of build requirements, the others for a build that calls pip.
+        for name in ("UV_BUILD_CONSTRAINT", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"):
+            result[name] = str(constraints)
+    return result | dict(own)
+
+
+def _compiling(places: Places, *, debug: bool, distcc_hosts: str) -> dict[str, str]:
+    # Flags go through the wrapper and not through CFLAGS: setuptools since 84 lets CFLAGS replace what the
+    # interpreter was built with, and a project would silently be compiled without -O2.
+    flags = f"-ffile-prefix-map={places.work}={OUTPUT_ROOT}"
+    rust_flags = (
+        f"--remap-path-prefix={places.work}={OUTPUT_ROOT} --remap-path-prefix={places.cache}={OUTPUT_ROOT}"
+    )
+    result = {
+        "FARM_CC_FLAGS": f"{flags} -g" if debug else f"{flags} -g0",
+        "FARM_RUSTC_FLAGS": rust_flags,
+        "FARM_LAUNCHER": "",
+        "RUSTC_WRAPPER": str(WRAPPERS / "rustc"),
+        "CARGO_PROFILE_RELEASE_DEBUG": "1" if debug else "0",
+    }
+    if ccache := shutil.which("ccache", path="/usr/bin"):
+        result |= {
+            "FARM_LAUNCHER": ccache,
+            "CCACHE_DIR": str(places.cache / "ccache"),
+            "CCACHE_BASEDIR": str(places.work),
+            "CCACHE_NOHASHDIR": "1",
+            "CCACHE_MAXSIZE": CCACHE_SIZE,
+        }
+    if distcc_hosts:
+        result |= {"DISTCC_HOSTS": distcc_hosts, "DISTCC_DIR": str(places.work / "distcc")}
+        result |= {"CCACHE_PREFIX": "distcc"} if ccache else {"FARM_LAUNCHER": "distcc"}
+    return result
+
+
+def uses_download_cache(url: str, cargo_home: Path) -> dict[str, str]:
+    """Return the variables that send pip and uv to the farm's download cache, and write cargo's setting."""
+    cargo_home.mkdir(parents=True, exist_ok=True)
+    setting = cargo_home / "config.toml"
+    if not url:
+        setting.unlink(missing_ok=True)
+        return {}
+    setting.write_text(
+        '[source.crates-io]\nreplace-with = "farm"\n\n'
+        f'[source.farm]\nregistry = "sparse+{url}/crates/index/"\n',
+        encoding="utf-8",
+    )
+    index = f"{url}/pypi/simple/"
+    return {"UV_DEFAULT_INDEX": index, "PIP_INDEX_URL": index}
