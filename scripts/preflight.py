@@ -20,6 +20,7 @@ DISK_BYTES = 8 << 30
 MEMORY_BYTES = 3 << 30
 SSH_PORT = 2222
 HTTP_PORT = 8080
+CACHE_PORT = 8081
 STATE = Path("/var/lib/wheelfarm")
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 
@@ -104,7 +105,8 @@ def ports() -> Iterator[tuple[str, str]]:
     root = Path(os.environ.get("FARM_VIRTUAL_ROOT", str(STATE / "virtual")))
     if any(root.glob("*/pid")):
         return
-    for host, port in ((11, SSH_PORT), (12, SSH_PORT), (20, SSH_PORT), (30, SSH_PORT), (30, HTTP_PORT)):
+    ssh = [(host, SSH_PORT) for host in (11, 12, 20, 30)]
+    for host, port in (*ssh, (30, HTTP_PORT), (30, CACHE_PORT)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

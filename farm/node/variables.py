@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 WRAPPERS = Path(__file__).with_name("wrappers")
 COMPILERS = tuple(
@@ -14,6 +15,7 @@ COMPILERS = tuple(
     for prefix in ("", "riscv64-linux-gnu-")
     for name in ("gcc", "g++", "gcc-14", "g++-14", "cc", "c++")
 )
+CACHE_TIMEOUT_S = "180"
 CCACHE_SIZE = "1G"
 # What a path of the build is called in the output: the same on every board and in every attempt.
 OUTPUT_ROOT = "/build"
@@ -144,4 +146,13 @@ def uses_download_cache(url: str, cargo_home: Path) -> dict[str, str]:
         encoding="utf-8",
     )
     index = f"{url}/pypi/simple/"
-    return {"UV_DEFAULT_INDEX": index, "PIP_INDEX_URL": index}
+    return {
+        "UV_DEFAULT_INDEX": index,
+        "PIP_INDEX_URL": index,
+        # It is plain HTTP inside the farm's own network; what it serves is checked by hash.
+        "PIP_TRUSTED_HOST": urlsplit(url).netloc,
+        # Who asks for a file that is just being fetched waits for it without a byte.
+        "UV_HTTP_TIMEOUT": CACHE_TIMEOUT_S,
+        "PIP_DEFAULT_TIMEOUT": CACHE_TIMEOUT_S,
+        "CARGO_HTTP_TIMEOUT": CACHE_TIMEOUT_S,
+    }
