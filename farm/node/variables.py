@@ -45,7 +45,7 @@ class Places:
 
 def make_folders(places: Places) -> None:
     """Make the folders of a build and the names under which compilers are wrapped."""
-    for folder in ("tmp", "home", "source", "dist", "wrappers"):
+    for folder in ("tmp", "home", "source", "dist", "wrappers", "distcc"):
         (places.work / folder).mkdir(parents=True)
     places.cache.mkdir(parents=True, exist_ok=True)
     for name in COMPILERS:
@@ -129,6 +129,8 @@ def _compiling(places: Places, *, debug: bool, distcc_hosts: str) -> dict[str, s
         }
     if distcc_hosts:
         result |= {"DISTCC_HOSTS": distcc_hosts, "DISTCC_DIR": str(places.work / "distcc")}
+        # A helper sees preprocessed text; what is compiled here, too, so that both give the same bytes.
+        result["FARM_CC_FLAGS"] += " -no-integrated-cpp"
         result |= {"CCACHE_PREFIX": "distcc"} if ccache else {"FARM_LAUNCHER": "distcc"}
     return result
 
