@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,24 +20,53 @@ from farm.display import Lines
 from farm.nodes import Node
 from farm.paths import REPOSITORY, Paths
 from farm.plan import JobSpec, Python
-from farm.store import Job, State
+from farm.store import Job, State, Store
 from farm.upstream import Upstream
 
 PYTHON: Final = Python.parse("3.13")
 INVENTORY: Final = REPOSITORY / "inventory" / "virtual"
+NATIVE_WIRE: Final = "/usr/local/lib/wheelfarm/native-wire"
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """One job that ended well, what its node said of it, and its wheel's files with their bytes."""
+
+    job: Job
+    result: Mapping[str, object]
+    content: Mapping[str, bytes]
+
+    @property
+    def processor_s(self) -> float:
+        """Processor time of the build itself, in seconds."""
+        times = self.result["processor_s"]
+        assert isinstance(times, dict)  # noqa: S101  # the executor made it one
+        return float(times["build"])
+
+    @property
+    def duration_s(self) -> float:
+        """Wall time on the node, in seconds."""
+        return float(str(self.result["duration_s"]))
+
+    @property
+    def lease_to_compiler_s(self) -> float:
+        """From the lease on the controller to the first compiler on the node, in seconds (one clock)."""
+        toolchain = self.result["toolchain"]
+        assert isinstance(toolchain, dict)  # noqa: S101  # the executor made it one
+        return float(toolchain["first_compiler_at"]) - (self.job.started_at or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """One run of builds: its wall time in seconds, and its jobs."""
+    """One run of builds and its wall time in seconds."""
 
     wall_s: float
-    jobs: tuple[Job, ...]
+    built: tuple[Built, ...]
 
     @property
     def node_s(self) -> float:
         """Time that nodes were leased for, summed over the jobs, in seconds."""
-        return sum(job.duration_s or 0.0 for job in self.jobs)
+        return sum(built.job.duration_s or 0.0 for built in self.built)
 
 
 def specs_of(requirements: Sequence[str]) -> list[JobSpec]:
@@ -46,6 +78,11 @@ def specs_of(requirements: Sequence[str]) -> list[JobSpec]:
     return service.jobs_of(planned, REPOSITORY / "recipes")
 
 
+def changed(spec: JobSpec, **recipe: object) -> JobSpec:
+    """Return the job with another recipe."""
+    return dataclasses.replace(spec, recipe=spec.recipe.model_copy(update=recipe))
+
+
 def build(specs: Sequence[JobSpec], nodes: Sequence[Node], console: Console) -> Timed:
     """Build on ``nodes``, one build a node at a time, in a state folder of its own; nothing is published.
 
@@ -54,17 +91,37 @@ def build(specs: Sequence[JobSpec], nodes: Sequence[Node], console: Console) -> 
     """
     single = [dataclasses.replace(node, slots=1) for node in nodes]
     with tempfile.TemporaryDirectory(prefix="wheelfarm-bench-") as folder, Lines(console) as reporter:
+        paths = Paths(Path(folder))
         began = time.monotonic()
         run = service.run(
-            specs,
-            nodes=single,
-            publish=Path.stat,
-            paths=Paths(Path(folder)),
-            upstream=Upstream(),
-            reporter=reporter,
+            specs, nodes=single, publish=Path.stat, paths=paths, upstream=Upstream(), reporter=reporter
         )
         wall = time.monotonic() - began
-    bad = [f"{job.job_id}: {job.message}" for job in run.jobs if job.state is not State.PUBLISHED]
-    if bad or run.errors:
-        raise RuntimeError("; ".join([*bad, *(error.message for error in run.errors)]))
-    return Timed(wall, run.jobs)
+        bad = [f"{job.job_id}: {job.message}" for job in run.jobs if job.state is not State.PUBLISHED]
+        if bad or run.errors:
+            raise RuntimeError("; ".join([*bad, *(error.message for error in run.errors)]))
+        store = Store(paths.database)
+        built = tuple(Built(job, store.result(job.job_id), _content(job, paths)) for job in run.jobs)
+        store.close()
+    return Timed(wall, built)
+
+
+def _content(job: Job, paths: Paths) -> Mapping[str, bytes]:
+    with zipfile.ZipFile(paths.wheels(job.attempt_id) / str(job.wheel)) as wheel:
+        return {name: wheel.read(name) for name in wheel.namelist()}
+
+
+def on_node(inventory: Path, node: Node, command: str) -> None:
+    """Run a command on a node as the user that Ansible logs in as."""
+    ansible = Path(sys.executable).with_name("ansible")
+    subprocess.run(
+        [str(ansible), "-i", str(inventory), node.name, "-m", "ansible.builtin.command", "-a", command],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        cwd=REPOSITORY,
+    )
+
+
+def forget_caches(inventory: Path, node: Node, spec: JobSpec) -> None:
+    """Make the next build of a project on a node a cold one."""
+    on_node(inventory, node, f"rm -rf {node.root}/cache/{spec.project}")

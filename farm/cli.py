@@ -6,6 +6,8 @@ import json
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -24,7 +26,7 @@ from farm.paths import REPOSITORY, Paths, own_programs_first
 from farm.plan import Python
 from farm.provision import provision as run_playbook
 from farm.publish import publish as publish_wheels
-from farm.store import Failure, Job, State, Store, controller_lock
+from farm.store import Failure, State, Store, controller_lock
 from farm.upstream import Upstream
 from farm.verify import verify_wheel
 from farm.views import job_json, node_json, node_row, outcome, planned_json
@@ -223,10 +225,11 @@ def _exit_with_code(failed: list[FarmError], run: service.Run) -> None:
 @app.command()
 def status(inventory: Inventory = INVENTORY, state: State_ = None, as_json: AsJson = False) -> None:
     """List all jobs: their state, where they ran, how long it took."""
-    jobs = _jobs(Paths.of(inventory, state))
-    if as_json:
-        print_json([job_json(job) for job in jobs])
-        return
+    with _opened(Paths.of(inventory, state)) as store:
+        jobs = store.jobs() if store else []
+        if as_json:
+            print_json([job_json(job, store.result(job.job_id)) for job in jobs] if store else [])
+            return
     if not jobs:
         console.print("no jobs yet; start some with `farm dispatch NAME`")
         return
@@ -235,12 +238,15 @@ def status(inventory: Inventory = INVENTORY, state: State_ = None, as_json: AsJs
     console.print(", ".join(f"{count} {state}" for state, count in counts.items() if count))
 
 
-def _jobs(paths: Paths) -> list[Job]:
+@contextmanager
+def _opened(paths: Paths) -> Iterator[Store | None]:
+    """Open the store to read it; None where nothing was ever dispatched."""
     if not paths.database.exists():
-        return []
+        yield None
+        return
     store = Store(paths.database)
     try:
-        return store.jobs()
+        yield store
     finally:
         store.close()
 
@@ -253,15 +259,12 @@ def logs(
 ) -> None:
     """Print the log of a job's last attempt."""
     paths = Paths.of(inventory, state)
-    if not paths.database.exists():
-        raise InputError(
-            f"{job}: no such job", hint="no job was ever dispatched; `farm dispatch NAME` does it"
-        )
-    store = Store(paths.database)
-    try:
+    with _opened(paths) as store:
+        if store is None:
+            raise InputError(
+                f"{job}: no such job", hint="no job was ever dispatched; `farm dispatch NAME` does it"
+            )
         found = store.job(job)
-    finally:
-        store.close()
     path = paths.log(found.attempt_id)
     if not path.exists():
         raise InputError(f"{found.job_id}: no log yet, it is {found.state}", hint="look again when it runs")

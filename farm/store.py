@@ -170,6 +170,15 @@ class Store:
         """Return all jobs, oldest first."""
         return [_job(row) for row in self._db.execute("SELECT * FROM job ORDER BY queued_at, job_id")]
 
+    def result(self, job_id: str) -> dict[str, object]:
+        """Return what the node said of the job's last attempt that ended there; empty if none did."""
+        row = self._db.execute(
+            "SELECT result FROM attempt WHERE job_id = ? AND result IS NOT NULL ORDER BY attempt DESC",
+            (job_id,),
+        ).fetchone()
+        content: dict[str, object] = json.loads(row["result"]) if row else {}
+        return content
+
     def lease(self, job_id: str, node: str) -> Job:
         """Write down the next attempt on ``node``; done before the node hears of it."""
         now = time.time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from rich.text import Text
@@ -62,8 +63,8 @@ def planned_json(item: Planned) -> dict[str, object]:
     }
 
 
-def job_json(job: Job) -> dict[str, object]:
-    """Return a job for `farm status --json`."""
+def job_json(job: Job, result: Mapping[str, object]) -> dict[str, object]:
+    """Return a job for `farm status --json`; ``result`` is what its node said of it."""
     return {
         "job": job.job_id,
         "project": job.spec.project,
@@ -80,6 +81,9 @@ def job_json(job: Job) -> dict[str, object]:
         "ended_at": job.ended_at,
         "wheel": job.wheel,
         "sha256": job.wheel_sha256,
+        "phases_s": result.get("phases_s", {}),
+        "processor_s": result.get("processor_s", {}),
+        "toolchain": result.get("toolchain", {}),
     }
 
 

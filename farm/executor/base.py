@@ -72,6 +72,7 @@ class Result:
     """The wheel; after it, where it was asked for, its debug information."""
     duration_s: float
     phases_s: Mapping[str, float]
+    processor_s: Mapping[str, float]
     toolchain: Mapping[str, object]
 
     def to_json(self) -> str:

@@ -137,12 +137,13 @@ def _progress(item: Mapping[str, object]) -> Progress:
 def _result(content: Mapping[str, object]) -> Result:
     wheels = content["wheels"]
     failure = content["failure"]
-    phases, toolchain = content["phases_s"], content["toolchain"]
+    phases, processor, toolchain = content["phases_s"], content["processor_s"], content["toolchain"]
     return Result(
         failure=None if failure is None else str(failure),
         message=str(content["message"]),
         wheels=tuple(NodeFile(**wheel) for wheel in wheels) if isinstance(wheels, list) else (),
         duration_s=float(str(content["duration_s"])),
         phases_s=phases if isinstance(phases, dict) else {},
+        processor_s=processor if isinstance(processor, dict) else {},
         toolchain=toolchain if isinstance(toolchain, dict) else {},
     )

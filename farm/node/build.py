@@ -62,6 +62,7 @@ def supervise(root: Path, attempt: str, environments: Path) -> Json:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     result["duration_s"] = round(time.monotonic() - began, 2)
     result["phases_s"] = build.phases
+    result["processor_s"] = build.processor
     result["toolchain"] = build.toolchain
     say(f"finished: {result['failure'] or 'ok'} {result['message']}".rstrip())
     forget_old_caches(root / "cache")
@@ -91,6 +92,7 @@ class Build:
         self.environments = environments
         self.deadline = time.monotonic() + float(str(spec["timeout_s"]))
         self.phases: dict[str, float] = {}
+        self.processor: dict[str, float] = {}
         self.toolchain: Json = {}
         self.child: subprocess.Popen[bytes] | None = None
         self.at = Places(job, job, environments / str(spec["python"]))
@@ -132,12 +134,13 @@ class Build:
         ]
 
     def timed(self, phase: str, step: Callable[[], T]) -> T:
-        """Run a step and keep how long it took, in seconds."""
-        began = time.monotonic()
+        """Run a step and keep how long it took, by the clock and of processors, in seconds."""
+        began, used = time.monotonic(), _processor_s()
         try:
             return step()
         finally:
             self.phases[phase] = round(time.monotonic() - began, 2)
+            self.processor[phase] = round(_processor_s() - used, 2)
 
     def describe(self) -> None:
         """Check that the board has what the job needs and write it all into the log (F13, F20)."""
@@ -376,6 +379,11 @@ def keep_debug(wheel: Path, archive: Path, folder: Path) -> None:
         subprocess.run(["/usr/bin/objcopy", "--only-keep-debug", str(path), str(target)], check=True)
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(folder / "split", arcname=wheel.stem)
+
+
+def _processor_s() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _list(value: object) -> list[object]:
