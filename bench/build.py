@@ -25,7 +25,7 @@ from farm.paths import own_programs_first
 from farm.plan import JobSpec
 
 PROJECTS: Final = ("msgspec==0.21.0", "contourpy==1.3.3", "textual-speedups==0.2.1")
-# Cargo tells apart what is built with a target and what is built without one; the native cargo always has one.
+# Cargo tells apart what is built with a target and what without one; the native cargo always has one.
 RUST_TARGET: Final = {"CARGO_BUILD_TARGET": "riscv64gc-unknown-linux-gnu"}
 
 
