@@ -35,6 +35,11 @@ class Site:
         command = [str(BIN / "ansible-playbook"), str(REPOSITORY / "playbooks" / name), *options]
         return self._run(command, check=check)
 
+    def on_board(self, name: str, command: str) -> str:
+        """Run a command on a board as root; returns its output."""
+        shell = [str(BIN / "ansible"), name, "-m", "ansible.builtin.shell", "-a", command]
+        return self._run(shell, check=True).stdout.partition(">>\n")[2]
+
     def farm(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the farm command."""
         return self._run([str(BIN / "farm"), *arguments], check=check)
