@@ -48,12 +48,20 @@ class Built:
         """Wall time on the node, in seconds."""
         return float(str(self.result["duration_s"]))
 
-    @property
-    def lease_to_compiler_s(self) -> float:
-        """From the lease on the controller to the first compiler on the node, in seconds (one clock)."""
-        toolchain = self.result["toolchain"]
-        assert isinstance(toolchain, dict)  # noqa: S101  # the executor made it one
-        return float(toolchain["first_compiler_at"]) - (self.job.started_at or 0.0)
+    def lease_to_compiler_s(self) -> dict[str, float]:
+        """Return the seconds from the lease on the controller to the first compiler on the node, by step.
+
+        Both are read as one clock, as they are on a virtual board.
+        """
+        toolchain, phases = self.result["toolchain"], self.result["phases_s"]
+        assert isinstance(toolchain, dict)  # noqa: S101  # the executor made both
+        assert isinstance(phases, dict)  # noqa: S101
+        leased, started = self.job.started_at or 0.0, float(str(self.result["started_at"]))
+        whole = float(toolchain["first_compiler_at"]) - leased
+        steps = {"reach_the_node": started - leased}
+        steps |= {name: float(phases[name]) for name in ("describe", "unpack", "environment")}
+        steps["backend"] = whole - sum(steps.values())
+        return {name: round(value, 2) for name, value in {**steps, "whole": whole}.items()}
 
 
 @dataclass(frozen=True, slots=True)

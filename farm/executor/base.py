@@ -64,12 +64,14 @@ class NodeFile:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How an attempt ended; ``failure`` is None for success. Durations are seconds."""
+    """How an attempt ended; ``failure`` is None for success. Durations are seconds, times since the epoch."""
 
     failure: str | None
     message: str
     wheels: tuple[NodeFile, ...]
     """The wheel; after it, where it was asked for, its debug information."""
+    started_at: float
+    """When the build began, by the node's clock."""
     duration_s: float
     phases_s: Mapping[str, float]
     processor_s: Mapping[str, float]

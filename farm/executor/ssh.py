@@ -142,6 +142,7 @@ def _result(content: Mapping[str, object]) -> Result:
         failure=None if failure is None else str(failure),
         message=str(content["message"]),
         wheels=tuple(NodeFile(**wheel) for wheel in wheels) if isinstance(wheels, list) else (),
+        started_at=float(str(content["started"])),
         duration_s=float(str(content["duration_s"])),
         phases_s=phases if isinstance(phases, dict) else {},
         processor_s=processor if isinstance(processor, dict) else {},

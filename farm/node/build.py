@@ -116,7 +116,7 @@ class Build:
         """Run all steps and return the files that came out, with size and sha256: the wheel is the first."""
         wheelhouse = self.job / "wheelhouse"
         wheelhouse.mkdir(exist_ok=True)
-        self.describe()
+        self.timed("describe", self.describe)
         source = self.timed("unpack", self.unpack)
         self.variables = self.make_variables(source)
         system, environment = self.timed("environment", lambda: self.prepare(source))

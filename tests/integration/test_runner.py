@@ -64,7 +64,7 @@ def test_f13_a_build_and_what_its_log_states(board: Board) -> None:
     kept = board.root / "jobs" / "demo.1" / "wheelhouse" / REPAIRED
     assert sha256_of(kept) == result["wheels"][0]["sha256"]
     assert result["wheels"][0]["size"] == kept.stat().st_size
-    assert set(result["phases_s"]) == {"unpack", "environment", "build", "repair"}
+    assert set(result["phases_s"]) == {"describe", "unpack", "environment", "build", "repair"}
     assert {"gcc", "gcc_march", "isa", "hostname"} <= set(result["toolchain"])
     log = board.log()
     assert "recipe 4ec1be constraints ['setuptools<82']" in log
