@@ -9,7 +9,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import paramiko
 
@@ -135,16 +135,20 @@ def _progress(item: Mapping[str, object]) -> Progress:
 
 
 def _result(content: Mapping[str, object]) -> Result:
-    wheels = content["wheels"]
-    failure = content["failure"]
-    phases, processor, toolchain = content["phases_s"], content["processor_s"], content["toolchain"]
+    wheels, failure = content["wheels"], content["failure"]
     return Result(
         failure=None if failure is None else str(failure),
         message=str(content["message"]),
         wheels=tuple(NodeFile(**wheel) for wheel in wheels) if isinstance(wheels, list) else (),
         started_at=float(str(content["started"])),
         duration_s=float(str(content["duration_s"])),
-        phases_s=phases if isinstance(phases, dict) else {},
-        processor_s=processor if isinstance(processor, dict) else {},
-        toolchain=toolchain if isinstance(toolchain, dict) else {},
+        phases_s=_mapping(content, "phases_s"),
+        processor_s=_mapping(content, "processor_s"),
+        toolchain=_mapping(content, "toolchain"),
     )
+
+
+def _mapping(content: Mapping[str, object], key: str) -> Mapping[str, Any]:
+    # A build may have been started by an older farm-node, which did not say everything.
+    found = content.get(key)
+    return found if isinstance(found, dict) else {}

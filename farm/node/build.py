@@ -65,8 +65,8 @@ def supervise(root: Path, attempt: str, environments: Path) -> Json:
     result["processor_s"] = build.processor
     result["toolchain"] = build.toolchain
     say(f"finished: {result['failure'] or 'ok'} {result['message']}".rstrip())
-    forget_old_caches(root / "cache")
     write_json(job / "result.json", result)
+    forget_old_caches(root / "cache")
     return {}
 
 
@@ -109,6 +109,8 @@ class Build:
             os.utime(self.at.cache)
             yield
         finally:
+            if self.at.sccache.exists():
+                subprocess.run(["/usr/bin/sccache", "--stop-server"], env=self.variables, check=False)
             shutil.rmtree(work, ignore_errors=True)
             lock.close()
 

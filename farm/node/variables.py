@@ -16,7 +16,7 @@ COMPILERS = tuple(
     for name in ("gcc", "g++", "gcc-14", "g++-14", "cc", "c++")
 )
 CACHE_TIMEOUT_S = "180"
-CCACHE_SIZE = "1G"
+CCACHE_SIZE = "500M"
 # What a path of the build is called in the output: the same on every board and in every attempt.
 OUTPUT_ROOT = "/build"
 
@@ -36,6 +36,11 @@ class Places:
     def wrappers(self) -> Path:
         """What stands in front of the compilers."""
         return self.work / "wrappers"
+
+    @property
+    def sccache(self) -> Path:
+        """Socket of the build's own sccache server."""
+        return self.work / "sccache"
 
     @property
     def compiled(self) -> Path:
@@ -116,6 +121,7 @@ def _compiling(places: Places, *, debug: bool, distcc_hosts: str) -> dict[str, s
         "FARM_CC_FLAGS": f"{flags} -g" if debug else f"{flags} -g0",
         "FARM_RUSTC_FLAGS": rust_flags,
         "FARM_LAUNCHER": "",
+        "FARM_RUSTC_LAUNCHER": "",
         "RUSTC_WRAPPER": str(WRAPPERS / "rustc"),
         "CARGO_PROFILE_RELEASE_DEBUG": "1" if debug else "0",
     }
@@ -126,6 +132,15 @@ def _compiling(places: Places, *, debug: bool, distcc_hosts: str) -> dict[str, s
             "CCACHE_BASEDIR": str(places.work),
             "CCACHE_NOHASHDIR": "1",
             "CCACHE_MAXSIZE": CCACHE_SIZE,
+        }
+    if sccache := shutil.which("sccache", path="/usr/bin"):
+        result |= {
+            "FARM_RUSTC_LAUNCHER": sccache,
+            "SCCACHE_DIR": str(places.cache / "sccache"),
+            "SCCACHE_CACHE_SIZE": CCACHE_SIZE,
+            # A server for this build alone, which ends with it: see Build.places.
+            "SCCACHE_SERVER_UDS": str(places.sccache),
+            "SCCACHE_IDLE_TIMEOUT": "600",
         }
     if distcc_hosts:
         result |= {"DISTCC_HOSTS": distcc_hosts, "DISTCC_DIR": str(places.work / "distcc")}

@@ -39,7 +39,7 @@ class Rustup:
 
     def provision(self, toolchain: str, *, first: bool = False) -> Outcome:
         """Run the role with rustup; after the first time without apt, which is slow and has no news."""
-        return self._run("rustup", toolchain, first=first, packages=[] if first else ["rustup"])
+        return self._run("rustup", toolchain, first=first, packages=[] if first else ["rustup", "sccache"])
 
     def back_to_debian(self) -> Outcome:
         return self._run("debian", RUST_1_95.version, first=False, packages=[])
