@@ -270,7 +270,9 @@ class Build:
     def build_wheel(self, source: Path, system: BuildSystem, environment: Path) -> Path:
         """Build the wheel."""
         dist = self.at.work / "dist"
-        self.hooks(source, system, environment).build_wheel(str(dist))
+        # meson-python's own choice is a new name each time, which projects write into what they install.
+        settings = {"builddir": str(self.at.work / "meson")} if system.backend == "mesonpy" else None
+        self.hooks(source, system, environment).build_wheel(str(dist), settings)
         wheels = sorted(dist.glob("*.whl"))
         if len(wheels) != 1:
             raise StepError("build", f"the build succeeded and left {len(wheels)} wheels")
