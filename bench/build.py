@@ -104,10 +104,11 @@ def main() -> int:
     nodes = read_fleet(options.inventory).builders
     node = next(node for node in nodes if options.node in {None, node.name})
     bench = Bench(options.inventory, node, console)
-    found = [bench.measure(spec) for spec in specs_of(options.requirements)]
-    if not options.json:
-        for item in found:
-            print(item)
+    found = []
+    for spec in specs_of(options.requirements):
+        found.append(bench.measure(spec))
+        if not options.json:
+            print(found[-1], flush=True)
     print(json.dumps(summary(found)))
     return 1 if any(item.differing for item in found) else 0
 
