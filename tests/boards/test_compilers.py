@@ -147,9 +147,11 @@ def _sections(wheel: Path) -> dict[str, bytes]:
         }
 
 
-def test_setuptools_84_keeps_the_optimisation_and_no_debug_information(site: Site, upstream: str) -> None:
-    site.farm("dispatch", "farm-probe==1.0", "--upstream", upstream)
-    (wheel,) = (site.state / "index/packages/farm-probe").glob("farm_probe-1.0-*.whl")
+def test_setuptools_84_keeps_the_optimisation_and_no_debug_information(
+    site: Site, upstream: str, tmp_path: Path
+) -> None:
+    site.farm("dispatch", "farm-probe==1.0", "--upstream", upstream, "--state", str(tmp_path))
+    (wheel,) = (tmp_path / "index/packages/farm-probe").glob("farm_probe-1.0-*.whl")
     sections = _sections(wheel)
     seen = sections.pop(".GCC.command.line").decode()
     assert "-O2" in seen
@@ -160,11 +162,12 @@ def test_setuptools_84_keeps_the_optimisation_and_no_debug_information(site: Sit
         assert {item.date_time for item in content.infolist()} == {(2023, 11, 14, 22, 13, 20)}
 
 
-def test_debug_information_on_demand_lies_beside_the_log(site: Site, upstream: str) -> None:
-    site.farm("dispatch", "farm-probe==1.1", "--upstream", upstream, "--debug-info")
-    (wheel,) = (site.state / "index/packages/farm-probe").glob("farm_probe-1.1-*.whl")
+def test_debug_information_on_demand_lies_beside_the_log(site: Site, upstream: str, tmp_path: Path) -> None:
+    options = ["--upstream", upstream, "--state", str(tmp_path), "--debug-info"]
+    site.farm("dispatch", "farm-probe==1.1", *options)
+    (wheel,) = (tmp_path / "index/packages/farm-probe").glob("farm_probe-1.1-*.whl")
     assert not [name for name in _sections(wheel) if name.startswith(".debug")]
-    (kept,) = (site.state / "logs").glob("farm-probe-1.1-*.debug.tar.gz")
+    (kept,) = (tmp_path / "logs").glob("farm-probe-1.1-*.debug.tar.gz")
     with tarfile.open(kept) as archive:
         (member,) = [item for item in archive.getmembers() if item.isfile()]
         debug = archive.extractfile(member)
