@@ -23,14 +23,12 @@ def published(site: Site) -> Site:
     """The site after two projects were built on two boards, with the controller killed half way."""
     dispatch = site.start_farm("dispatch", C_PROJECT, PINNED_PROJECT)
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        states = {job["state"] for job in site.status().values()}
-        if states == {"running"} and len(site.status()) == 2:
-            break
-    else:
-        pytest.fail("the builds did not start")
-    dispatch.send_signal(signal.SIGKILL)
-    dispatch.wait()
+    try:
+        while [job["state"] for job in site.status().values()] != ["running", "running"]:
+            assert time.monotonic() < deadline, "the builds did not start"
+    finally:
+        dispatch.send_signal(signal.SIGKILL)
+        dispatch.wait()
     site.farm("dispatch")
     return site
 
