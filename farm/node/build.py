@@ -11,14 +11,15 @@ import subprocess
 import tarfile
 import time
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from farm.node import facts
 from farm.node.environment import BuildSystem, Environments, ProjectError, build_system, pinned
+from farm.node.failure import StepError
 from farm.node.files import Json, read_json, sha256_of, write_json
+from farm.node.source import source_epoch, unpack
 from farm.node.variables import WRAPPERS, Places, make_folders, uses_download_cache, variables
 
 if TYPE_CHECKING:
@@ -26,19 +27,9 @@ if TYPE_CHECKING:
 
 GRACE_S = 10
 KILL_POLL_S = 0.1
-# ZIP files know no time before 1980, and wheels are ZIP files.
-OLDEST_EPOCH = 315532800
 CACHE_AGE_S = 60 * 24 * 3600
 SETTINGS = Path("/etc/wheelfarm")
 T = TypeVar("T")
-
-
-class StepError(Exception):
-    """A step of the build did not succeed; carries the failure class of the job."""
-
-    def __init__(self, failure: str, message: str) -> None:
-        super().__init__(message)
-        self.failure = failure
 
 
 def supervise(root: Path, attempt: str, environments: Path) -> Json:
@@ -96,6 +87,7 @@ class Build:
         self.child: subprocess.Popen[bytes] | None = None
         self.at = Places(job, job, environments / str(spec["python"]))
         self.variables: dict[str, str] = {}
+        self.constraints: Path | None = None
 
     @contextlib.contextmanager
     def places(self) -> Iterator[None]:
@@ -120,7 +112,9 @@ class Build:
         self.timed("describe", self.describe)
         source = self.timed("unpack", self.unpack)
         self.variables = self.make_variables(source)
-        system, environment = self.timed("environment", lambda: self.prepare(source))
+        # One at a time: another version of the project may be built here, with the same cache.
+        with held(self.at.cache / ".lock"):
+            system, environment = self.timed("environment", lambda: self.prepare(source))
         built = self.timed("build", lambda: self.build_wheel(source, system, environment))
         if self.at.compiled.exists():
             self.toolchain["first_compiler_at"] = self.at.compiled.stat().st_mtime
@@ -165,19 +159,11 @@ class Build:
         sdist = self.sdist()
         if not sdist.exists() or sha256_of(sdist) != self.spec["sdist_sha256"]:
             raise StepError("node", f"the sdist on this board is missing or damaged: {sdist.name}")
-        target = self.at.work / "source"
-        if sdist.suffix == ".zip":
-            try:
-                with zipfile.ZipFile(sdist) as archive:
-                    archive.extractall(target)  # noqa: S202  # zipfile drops absolute names and ".." itself
-            except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-                raise StepError("source", f"the sdist can't be unpacked: {error}") from error
-        else:
-            untar(sdist, target)
-        roots = [path for path in target.iterdir() if path.is_dir()]
-        if len(roots) != 1:
-            raise StepError("source", f"the sdist holds {len(roots)} top-level folders, not one (PEP 517)")
-        return roots[0]
+        return unpack(
+            sdist,
+            self.at.work / "source",
+            lambda command: self.call(command, self.at.work, {}, "source", "the sdist can't be unpacked"),
+        )
 
     def sdist(self) -> Path:
         """Return where the controller put the sdist."""
@@ -186,20 +172,22 @@ class Build:
     def make_variables(self, source: Path) -> dict[str, str]:
         """Return the environment of the build's commands."""
         constraints = [str(item) for item in _list(self.spec["build_constraints"])]
-        path = self.at.work / "constraints.txt"
-        path.write_text("".join(f"{item}\n" for item in constraints), encoding="utf-8")
+        if constraints:
+            self.constraints = self.at.work / "constraints.txt"
+            self.constraints.write_text("".join(f"{item}\n" for item in constraints), encoding="utf-8")
         distcc = " ".join(str(host) for host in _list(read_json(SETTINGS / "distcc.json").get("hosts")))
         if distcc:
             self.toolchain["distcc_hosts"] = distcc
         own = self.spec["environment"]
+        assert isinstance(own, dict)  # noqa: S101  # the controller validated the recipe
         return variables(
             self.at,
             width=int(str(self.spec["width"])),
             epoch=source_epoch(source),
             debug=bool(self.spec["debug"]),
-            constraints=path if constraints else None,
+            constraints=self.constraints,
             distcc_hosts=distcc,
-            own={**self.download_cache(), **own} if isinstance(own, dict) else {},
+            own={**self.download_cache(), **own},
         )
 
     def download_cache(self) -> dict[str, str]:
@@ -212,11 +200,10 @@ class Build:
 
     def prepare(self, source: Path) -> tuple[BuildSystem, Path]:
         """Return how the project is built, and the isolated environment it is built in."""
-        path = self.at.work / "constraints.txt"
         environments = Environments(
             self.at.cache,
             self.at.tools,
-            path if path.stat().st_size else None,
+            self.constraints,
             lambda command: self.call(command, self.at.work, {}),
         )
         try:
@@ -249,7 +236,7 @@ class Build:
         # Only the environment of the build tools has it, and only a build needs it.
         from pyproject_hooks import BuildBackendHookCaller  # noqa: PLC0415
 
-        path = f"{self.at.wrappers}:{environment}/bin:{self.at.tools}/bin:/usr/local/bin:/usr/bin:/bin"
+        path = self.at.search_path(environment)
 
         def run(
             cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
@@ -288,17 +275,23 @@ class Build:
         repaired = self.at.work / "repaired"
         command = [str(self.at.tools / "bin/auditwheel"), "repair", "--strip", "--wheel-dir"]
         stripping = {"PATH": f"{WRAPPERS}:{self.variables['PATH']}"}
-        try:
-            self.call([*command, str(repaired), str(wheel)], self.at.work, stripping)
-        except StepError as error:
-            if error.failure == "build":
-                raise StepError("policy", f"auditwheel can't repair {wheel.name}: {error}") from error
-            raise
+        command += [str(repaired), str(wheel)]
+        self.call(command, self.at.work, stripping, "policy", f"auditwheel can't repair {wheel.name}")
         for path in repaired.glob("*.whl"):
             shutil.copyfile(path, wheelhouse / path.name)
 
-    def call(self, command: list[str], cwd: Path, extra: Mapping[str, str]) -> None:
-        """Run one command in its own process group, within what is left of the time limit."""
+    def call(
+        self,
+        command: list[str],
+        cwd: Path,
+        extra: Mapping[str, str],
+        failure: str = "build",
+        message: str = "the build did not succeed",
+    ) -> None:
+        """Run one command in its own process group, within what is left of the time limit.
+
+        A command that ends with an error fails the job with class ``failure``; the log has its output.
+        """
         say("$ " + " ".join(command))
         self.child = subprocess.Popen(
             command, cwd=cwd, env={**self.variables, **extra}, stdin=subprocess.DEVNULL, process_group=0
@@ -311,7 +304,7 @@ class Build:
         finally:
             self.child = None
         if code:
-            raise StepError("build", f"{Path(command[0]).name} ended with code {code}")
+            raise StepError(failure, f"{message}: {Path(command[0]).name} ended with code {code}")
 
     def kill_child(self) -> None:
         """End the running step's process group: first politely, then not."""
@@ -333,6 +326,14 @@ class Build:
         raise StepError("cancelled", "cancelled by the controller")
 
 
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Wait for a lock, and hold it."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def claim(folder: Path, name: str) -> tuple[Path, TextIO]:
     """Return a working folder that nobody else uses, and the open file that holds it.
 
@@ -352,31 +353,6 @@ def claim(folder: Path, name: str) -> tuple[Path, TextIO]:
             continue
         shutil.rmtree(work, ignore_errors=True)
         return work, lock
-
-
-def untar(archive: Path, target: Path) -> None:
-    """Unpack a tar archive; GNU tar is fast on a board, and leaves out names that lead out of ``target``.
-
-    Raises:
-        StepError: the archive is damaged, or has such names.
-    """
-    command = ["/usr/bin/tar", "--extract", "--no-same-owner", "--no-same-permissions"]
-    done = subprocess.run(
-        [*command, "--file", str(archive), "--directory", str(target)],
-        check=False,
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
-    if done.returncode:
-        lines = done.stderr.splitlines() or [f"tar ended with code {done.returncode}"]
-        raise StepError("source", f"the sdist can't be unpacked: {lines[0]}")
-
-
-def source_epoch(source: Path) -> int:
-    """Return SOURCE_DATE_EPOCH: the newest time stamp in the unpacked sdist, in seconds."""
-    times = [path.lstat().st_mtime for path in source.rglob("*") if not path.is_dir()]
-    return max(OLDEST_EPOCH, int(max(times, default=0)))
 
 
 def answers(url: str) -> bool:

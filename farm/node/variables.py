@@ -32,6 +32,10 @@ class Places:
     tools: Path
     """The environment of the farm's own tools: uv, auditwheel, pyproject_hooks."""
 
+    def search_path(self, environment: Path) -> str:
+        """Return PATH for a build in ``environment``: wrapped compilers come first."""
+        return f"{self.wrappers}:{environment}/bin:{self.tools}/bin:/usr/local/bin:/usr/bin:/bin"
+
     @property
     def wrappers(self) -> Path:
         """What stands in front of the compilers."""
@@ -82,7 +86,7 @@ def variables(
     jobs = str(width)
     result = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
     result |= {
-        "PATH": f"{places.wrappers}:{places.tools}/bin:/usr/local/bin:/usr/bin:/bin",
+        "PATH": places.search_path(places.tools),
         "HOME": str(places.work / "home"),
         "TMPDIR": str(places.work / "tmp"),
         "LANG": "C.UTF-8",
