@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import calendar
 import os
-import time
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def _unzip(sdist: Path, target: Path) -> None:
             for member in archive.infolist():
                 path = Path(archive.extract(member, target))  # drops absolute names and ".." itself
                 # zipfile leaves the time of unpacking, and two builds would differ.
-                moment = time.mktime((*member.date_time, 0, 0, -1))
+                moment = calendar.timegm((*member.date_time, 0, 0, 0))
                 os.utime(path, (moment, moment))
     except (zipfile.BadZipFile, EOFError, ValueError, zlib.error) as error:
         raise StepError("source", f"the sdist can't be unpacked: {error}") from error

@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import io
 import os
 import signal
 import subprocess
+import textwrap
+import zipfile
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +24,7 @@ from farm.node.files import sha256_of, write_json
 from farm.node.process import identity, start_time
 from tests.integration.nodekit import (
     BACKEND,
+    PYPROJECT,
     WHEEL,
     Board,
     gated,
@@ -262,3 +267,44 @@ def test_an_attempt_s_name_is_no_path(board: Board, command: str, name: str) -> 
     answer = board.run(command, name, check=False)
     assert answer.returncode == 2
     assert "not an attempt's name" in answer.stderr
+
+
+def test_an_environment_whose_lock_is_the_same_is_used_again(board: Board) -> None:
+    sdist = make_sdist()
+    assert board.build(sdist)["failure"] is None
+    assert "/uv venv " in board.log()
+    assert board.build(sdist, "demo.2")["failure"] is None
+    assert "/uv " not in board.log("demo.2")
+    assert "get_requires_for_build_wheel" not in board.log("demo.2")
+    assert board.build(sdist, "other.1", project="other")["failure"] is None
+    assert "/uv venv " in board.log("other.1"), "another project finds nothing of the first one's"
+
+
+def _waits(board: Board, attempt: str) -> bool:
+    return "waiting" in board.log(attempt)
+
+
+def test_a_build_has_the_same_path_in_every_attempt_and_two_at_once_have_two(
+    board: Board, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    attempts = [board.bring(make_sdist(gated(gate)), name) for name in ("demo.1", "demo.2")]
+    for attempt in attempts:
+        board.ask("start", attempt)
+        until(partial(_waits, board, attempt), f"{attempt} to begin")
+    assert {path.name for path in (board.root / "work").glob("[!.]*")} == {"demo-cp313", "demo-cp313.1"}
+    gate.touch()
+    assert [board.finished(attempt)["failure"] for attempt in attempts] == [None, None]
+    assert not list((board.root / "work").glob("[!.]*"))
+
+
+def test_a_zip_sdist_gives_the_same_epoch_each_time(board: Board) -> None:
+    backend = textwrap.dedent(BACKEND).replace(
+        'print("compiling demo")', 'import os\n    print("epoch", os.environ["SOURCE_DATE_EPOCH"])'
+    )
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in (("pyproject.toml", PYPROJECT), ("backend.py", backend)):
+            archive.writestr(zipfile.ZipInfo(f"demo-1.0/{name}", (2023, 11, 14, 22, 13, 20)), text)
+    assert board.build(buffer.getvalue(), sdist_filename="demo-1.0.zip")["failure"] is None, board.log()
+    assert "epoch 1700000000\n" in board.log()

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from farm.node.variables import Places, uses_download_cache, variables
+
+PLACES = Places(Path("/node/work/demo-cp313"), Path("/node/cache/demo"), Path("/opt/tools"))
+
+
+def made(
+    *, debug: bool = False, distcc: str = "", constraints: Path | None = None, **own: str
+) -> dict[str, str]:
+    return variables(
+        PLACES, width=3, epoch=1, debug=debug, constraints=constraints, distcc_hosts=distcc, own=own
+    )
+
+
+def test_f13_nothing_is_said_by_cflags_which_setuptools_84_takes_for_all_flags() -> None:
+    assert not {"CFLAGS", "CXXFLAGS", "LDFLAGS"} & set(made())
+
+
+@pytest.mark.parametrize(("debug", "flag"), [(False, "-g0"), (True, "-g")])
+def test_debug_information_is_a_matter_of_the_wrapper_s_flags(debug: bool, flag: str) -> None:
+    assert flag in made(debug=debug)["FARM_CC_FLAGS"].split()
+
+
+def test_no_cache_lies_where_another_project_s_build_would_look() -> None:
+    own = made()
+    for name in ("UV_CACHE_DIR", "CARGO_HOME"):
+        assert Path(own[name]).is_relative_to(PLACES.cache)
+    shared = [value for name, value in own.items() if name.endswith(("CACHE_DIR", "CCACHE_DIR"))]
+    assert all(Path(value).is_relative_to(PLACES.cache) for value in shared)
+
+
+def test_compilers_are_wrapped_in_every_environment() -> None:
+    for path in (made()["PATH"], PLACES.search_path(Path("/env"))):
+        assert path.startswith(f"{PLACES.wrappers}:")
+
+
+def test_helpers_get_what_would_be_compiled_here() -> None:
+    assert "-no-integrated-cpp" not in made()["FARM_CC_FLAGS"]
+    assert "-no-integrated-cpp" in made(distcc="192.0.2.40:3632/8,lzo")["FARM_CC_FLAGS"]
+
+
+def test_f13_limits_reach_uv_and_pip_and_a_recipe_has_the_last_word() -> None:
+    own = made(constraints=Path("/c.txt"), TZ="Asia/Shanghai")
+    limits = {own[name] for name in ("UV_BUILD_CONSTRAINT", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT")}
+    assert limits == {"/c.txt"}
+    assert own["TZ"] == "Asia/Shanghai"
+
+
+def test_the_download_cache_is_for_pip_uv_and_cargo_alike_and_can_end(tmp_path: Path) -> None:
+    own = uses_download_cache("http://192.0.2.30:8081", tmp_path / "cargo")
+    assert own["UV_DEFAULT_INDEX"] == own["PIP_INDEX_URL"] == "http://192.0.2.30:8081/pypi/simple/"
+    assert own["PIP_TRUSTED_HOST"] == "192.0.2.30:8081"
+    setting = tmp_path / "cargo/config.toml"
+    assert "sparse+http://192.0.2.30:8081/crates/index/" in setting.read_text()
+    assert uses_download_cache("", tmp_path / "cargo") == {}
+    assert not setting.exists()
