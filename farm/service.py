@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from farm.dispatch import Dispatcher, Reporter
-from farm.errors import FarmError, NodeError
+from farm.dispatch import DEFAULT_POLICY, Dispatcher, Reporter, Tempo
+from farm.errors import BusyError, FarmError, NodeError
 from farm.executor.ssh import SshExecutor
 from farm.nodes import Facts, Fleet, Node
 from farm.paths import Paths
@@ -17,6 +20,9 @@ from farm.publish import publish
 from farm.recipe import load_recipe
 from farm.store import Failure, Job, State, Store, controller_lock
 from farm.upstream import Upstream
+
+
+FOLLOW_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +70,30 @@ def jobs_of(planned: Sequence[Planned], recipes: Path, *, debug: bool = False) -
 
 
 def dispatch(
-    specs: Sequence[JobSpec], *, fleet: Fleet, paths: Paths, upstream: Upstream, reporter: Reporter
+    specs: Sequence[JobSpec],
+    *,
+    fleet: Fleet,
+    paths: Paths,
+    upstream: Upstream,
+    reporter: Reporter,
+    policy: str = DEFAULT_POLICY,
+    tempo: Tempo | None = None,
 ) -> Run:
     """Build, verify and publish ``specs`` and whatever an earlier run left unfinished.
 
     Raises:
-        BusyError: another controller is at work.
         InputError: the inventory has no index host.
     """
     index = fleet.require_index()
     return run(
         specs,
         nodes=fleet.builders,
-        publish=lambda wheel: publish([wheel], paths.tree, index),
+        publish=lambda wheels: publish(wheels, paths.tree, index),
         paths=paths,
         upstream=upstream,
         reporter=reporter,
+        policy=policy,
+        tempo=tempo,
     )
 
 
@@ -87,38 +101,66 @@ def run(
     specs: Sequence[JobSpec],
     *,
     nodes: Sequence[Node],
-    publish: Callable[[Path], object],
+    publish: Callable[[Sequence[Path]], object],
     paths: Paths,
     upstream: Upstream,
     reporter: Reporter,
+    policy: str = DEFAULT_POLICY,
+    tempo: Tempo | None = None,
 ) -> Run:
-    """Build and verify on ``nodes``, and hand each wheel to ``publish``.
+    """Build and verify on ``nodes``, and hand the wheels to ``publish``.
 
-    An sdist that can't be had fails alone.
-
-    Raises:
-        BusyError: another controller is at work.
+    Where another controller is at work, the jobs join its queue and are followed to their end; should it
+    die, this one goes on in its place.
     """
-    errors: list[FarmError] = []
-    with controller_lock(paths.lock):
-        store = Store(paths.database)
-        try:
-            wanted = _enqueue(specs, store, paths)
-            sdists = _fetch_sdists(store, paths, upstream, reporter, errors)
-            dispatcher = Dispatcher(
-                store,
-                {node: SshExecutor(node) for node in nodes},
-                paths=paths,
-                sdist_of=lambda job: sdists[job.job_id],
-                publish=publish,
-                reporter=reporter,
-            )
-            if any(not job.state.ended for job in store.jobs()):
-                dispatcher.run()
-            jobs = tuple(store.job(job_id) for job_id in wanted)
-        finally:
-            store.close()
-    return Run(jobs, (*errors, *dispatcher.errors))
+    with open_store(paths) as store:
+        wanted = _enqueue(specs, store, paths)
+        for job_id in wanted:
+            reporter.job(store.job(job_id))
+        follower = _Follower(store, wanted, reporter)
+        while True:
+            try:
+                with controller_lock(paths.lock):
+                    dispatcher = Dispatcher(
+                        store,
+                        {node: SshExecutor(node) for node in nodes},
+                        paths=paths,
+                        fetch=lambda job: _fetch(job, upstream, paths),
+                        publish=publish,
+                        reporter=reporter,
+                        policy=policy,
+                        tempo=tempo,
+                    )
+                    if store.jobs(ended=False):
+                        dispatcher.run()
+                    return Run(tuple(map(store.job, wanted)), tuple(dispatcher.errors))
+            except BusyError as error:
+                if follower.look(error):
+                    return Run(tuple(map(store.job, wanted)), ())
+            time.sleep(FOLLOW_S)
+
+
+class _Follower:
+    """Shows jobs that another controller runs."""
+
+    def __init__(self, store: Store, wanted: Sequence[str], reporter: Reporter) -> None:
+        self._store = store
+        self._reporter = reporter
+        self._shown = {job_id: store.job(job_id) for job_id in wanted}
+        self._told = False
+
+    def look(self, busy: BusyError) -> bool:
+        """Show what changed; returns whether all jobs have ended."""
+        if not self._told:
+            self._told = True
+            self._reporter.note(f"{busy.message}: it takes these jobs, too; this is what becomes of them")
+        for job_id, shown in self._shown.items():
+            job = self._store.job(job_id)
+            if job != shown:
+                self._shown[job_id] = job
+                self._reporter.job(job)
+        self._reporter.tick()
+        return all(job.state.ended for job in self._shown.values())
 
 
 def _enqueue(specs: Sequence[JobSpec], store: Store, paths: Paths) -> list[str]:
@@ -129,32 +171,62 @@ def _enqueue(specs: Sequence[JobSpec], store: Store, paths: Paths) -> list[str]:
         if job.state is State.PUBLISHED and not _in_index(job, paths):
             store.requeue(job.job_id, "its wheel is no longer in the index")
     wanted = [spec.job_id for spec in specs]
-    return wanted + [job.job_id for job in store.jobs() if not job.state.ended and job.job_id not in wanted]
+    return wanted + [job.job_id for job in store.jobs(ended=False) if job.job_id not in wanted]
 
 
 def _in_index(job: Job, paths: Paths) -> bool:
     return job.wheel is not None and (paths.tree / "packages" / job.spec.project / job.wheel).exists()
 
 
-def _fetch_sdists(
-    store: Store, paths: Paths, upstream: Upstream, reporter: Reporter, errors: list[FarmError]
-) -> dict[str, Path]:
-    """Fetch each sdist once; a job whose sdist can't be had fails alone."""
-    sdists: dict[str, Path] = {}
-    for job in store.jobs():
-        if job.state.ended:
-            continue
-        spec = job.spec
+def _fetch(job: Job, upstream: Upstream, paths: Paths) -> Path:
+    spec = job.spec
+    return upstream.fetch(spec.sdist_url, spec.sdist_filename, spec.sdist_sha256, paths.sdists)
+
+
+@contextmanager
+def open_store(paths: Paths) -> Iterator[Store]:
+    """Open the farm's database, and close it."""
+    store = Store(paths.database)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def cancel(names: Sequence[str], *, nodes: Sequence[Node], paths: Paths, note: Callable[[str], None]) -> None:
+    """End jobs: queued ones at once, running ones with their whole process tree on their node.
+
+    Raises:
+        InputError: there is no such job, or it ended already.
+        NodeError: a job's node can't be reached; the next dispatch that reaches it ends the job.
+    """
+    with open_store(paths) as store:
+        jobs = [store.cancel(store.job(name).job_id) for name in names]
+        running = [job.job_id for job in jobs if job.cancelling]
+        while running := [job_id for job_id in running if not store.job(job_id).state.ended]:
+            try:
+                with controller_lock(paths.lock):
+                    for job_id in running:
+                        _end_on_node(store, store.job(job_id), nodes)
+            except BusyError as error:
+                note(f"{error.message}: it ends {', '.join(running)}")
+                time.sleep(FOLLOW_S)
+        for job in jobs:
+            note(f"{job.job_id}: {store.job(job.job_id).message}")
+
+
+def _end_on_node(store: Store, job: Job, nodes: Sequence[Node]) -> None:
+    node = next((node for node in nodes if node.name == job.node), None)
+    if node is not None:
+        executor = SshExecutor(node)
         try:
-            sdists[job.job_id] = upstream.fetch(
-                spec.sdist_url, spec.sdist_filename, spec.sdist_sha256, paths.sdists
-            )
-        except FarmError as error:
-            errors.append(error)
-            reporter.job(store.fail(job.job_id, Failure.SOURCE, error.message))
-        else:
-            reporter.job(job)
-    return sdists
+            executor.prepare()
+            executor.cancel(job.attempt_id)
+            while not executor.forget(job.attempt_id):
+                time.sleep(FOLLOW_S)
+        finally:
+            executor.close()
+    store.fail(job.job_id, Failure.CANCELLED, "cancelled")
 
 
 def probe_all(nodes: Sequence[Node]) -> Mapping[str, Facts | NodeError]:
@@ -163,7 +235,7 @@ def probe_all(nodes: Sequence[Node]) -> Mapping[str, Facts | NodeError]:
     def probe(node: Node) -> Facts | NodeError:
         executor = SshExecutor(node)
         try:
-            return executor.probe()
+            return executor.prepare()
         except NodeError as error:
             return error
         finally:

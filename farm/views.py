@@ -10,20 +10,37 @@ from rich.text import Text
 from farm.errors import NodeError
 from farm.nodes import Facts, unfit
 from farm.service import Planned
-from farm.store import Job
+from farm.store import Job, Mark, NodeMark
 
 
-def node_row(name: str, facts: Facts | NodeError) -> list[str | Text]:
-    """Return a node's cells for `farm nodes`."""
+Marks = Mapping[Mark, NodeMark]
+NODE_COLUMNS = (
+    "node",
+    "state",
+    "board",
+    "ISA",
+    "cores",
+    "speed",
+    "memory",
+    "Pythons",
+    "toolchains",
+    "load",
+    "disk free",
+)
+
+
+def node_row(name: str, facts: Facts | NodeError, marks: Marks) -> list[str | Text]:
+    """Return a node's cells for `farm nodes`; ``marks`` say why it gets no new jobs."""
     if isinstance(facts, NodeError):
-        return [name, Text("unreachable", "red")]
+        return [name, _kept_out(marks) or Text("unreachable", "red")]
     why = unfit(facts)
     return [
         name,
-        Text(why, "red") if why else Text("ready", "green"),
-        facts.os,
+        Text(why, "red") if why else _kept_out(marks) or Text("ready", "green"),
+        f"{facts.model}, {facts.os}" if facts.model else facts.os,
         facts.isa.split("_")[0],
         str(facts.cores),
+        f"{facts.speed:.2f}" if facts.speed else "?",
         f"{facts.memory_bytes / 2**30:.1f} GiB",
         " ".join(facts.pythons),
         (
@@ -35,19 +52,26 @@ def node_row(name: str, facts: Facts | NodeError) -> list[str | Text]:
     ]
 
 
+def _kept_out(marks: Marks) -> Text | None:
+    if not marks:
+        return None
+    return Text("; ".join(f"{mark.mark}: {mark.reason}" for mark in marks.values()), "yellow")
+
+
 def _natively(facts: Facts, compiler: str) -> str:
     """Return what to say of a compiler that was built for another processor than the node's."""
     machine = facts.compilers.get(compiler, facts.machine)
     return "" if machine == facts.machine else f" (runs as {machine})"
 
 
-def node_json(facts: Facts | NodeError) -> dict[str, object]:
+def node_json(facts: Facts | NodeError, marks: Marks) -> dict[str, object]:
     """Return a node for `farm nodes --json`."""
+    kept_out = {str(mark.mark): {"reason": mark.reason, "since": mark.since} for mark in marks.values()}
     if isinstance(facts, NodeError):
-        return {"error": facts.message, "hint": facts.hint}
+        return {"error": facts.message, "hint": facts.hint, "marks": kept_out}
     content = asdict(facts)
     content["apt_packages"] = sorted(facts.apt_packages)
-    return {**content, "unfit": unfit(facts)}
+    return {**content, "unfit": unfit(facts), "marks": kept_out}
 
 
 def planned_json(item: Planned) -> dict[str, object]:
@@ -73,6 +97,7 @@ def job_json(job: Job, result: Mapping[str, object]) -> dict[str, object]:
         "state": job.state,
         "node": job.node,
         "attempt": job.attempt,
+        "width": job.width,
         "failure": job.failure,
         "message": job.message,
         "duration_s": job.duration_s,

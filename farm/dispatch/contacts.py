@@ -1,0 +1,341 @@
+"""Keeps contact with all nodes: visits in threads, who is well, who is in quarantine and probed."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from farm.dispatch.health import Trouble, changed, hold_s, sick
+from farm.dispatch.ledger import Ledger
+from farm.dispatch.outcome import Streak
+from farm.dispatch.visit import Errand, Visit, visit
+from farm.errors import FarmError, LyingNodeError, NodeError
+from farm.executor import AttemptState, Executor, Launch, Vitals
+from farm.nodes import Facts, Node, twins, unfit
+from farm.paths import Paths
+from farm.store import Job, Mark
+
+ERRORS_BEFORE_TROUBLE: Final = 3
+REFUSALS_BEFORE_TROUBLE: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Tempo:
+    """How patient a dispatch is; all in seconds."""
+
+    busy_wait_s: float = 1.0
+    """How long a node may keep a poll open that brings nothing, while there is work."""
+    idle_wait_s: float = 5.0
+    backoff_s: float = 1.0
+    """Between two tries to reach a node; doubled each time."""
+    lost_s: float = 120.0
+    """The least time for which an unreachable node's builds are waited for."""
+    patience_s: float = 120.0
+    """How long to wait for a usable node while nothing runs, before the dispatch ends."""
+    quarantine: float = 1.0
+    """Scales how long a node stays in quarantine before a probe."""
+
+
+@dataclass(slots=True)
+class Contact:
+    """A node, as this run sees it. Times are of the monotonic clock, in seconds."""
+
+    node: Node
+    executor: Executor
+    facts: Facts | None = None
+    baseline: Vitals | None = None
+    vitals: Vitals | None = None
+    drained: bool = False
+    trouble: Trouble | None = None
+    reason: str = ""
+    holds: int = 0
+    probe_at: float = 0.0
+    errors: int = 0
+    lost_since: float | None = None
+    visiting: bool = False
+    due_at: float = 0.0
+    streak: Streak = field(default_factory=Streak)
+    launches: dict[str, Launch] = field(default_factory=dict)
+    forget: set[str] = field(default_factory=set)
+    cancel: set[str] = field(default_factory=set)
+    refusals: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may have new jobs."""
+        return self.facts is not None and self.trouble is None and not self.drained
+
+
+class Listener(Protocol):
+    """Who is told of what happened on the nodes; all in the main thread."""
+
+    def visited(self, contact: Contact, visit: Visit) -> None:
+        """Take what a visit brought."""
+
+    def distrusted(self, contact: Contact, why: str) -> None:
+        """Build elsewhere what the node has: what it says can't be trusted."""
+
+    def note(self, text: str) -> None:
+        """Show a line to the person at the terminal."""
+
+    def node_known(self, contact: Contact) -> None:
+        """Take what a node said of itself."""
+
+    def node_changed(self) -> None:
+        """Placing may come out differently now."""
+
+
+class Contacts:
+    """All nodes of a run."""
+
+    def __init__(
+        self,
+        executors: Mapping[Node, Executor],
+        *,
+        ledger: Ledger,
+        paths: Paths,
+        tempo: Tempo,
+        listener: Listener,
+        post: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self.all = {node.name: Contact(node, executor) for node, executor in executors.items()}
+        self._ledger = ledger
+        self._paths = paths
+        self._tempo = tempo
+        self._listener = listener
+        self._post = post
+        self._due: list[tuple[float, str]] = []
+        marks = ledger.store.marks()
+        self._marked = {name for name in self.all if Mark.QUARANTINED in marks.get(name, {})}
+        self.read_marks()
+        for name in self.all:
+            self._schedule(name, 0.0)
+
+    def usable(self) -> list[Contact]:
+        """Return the nodes that may have new jobs."""
+        return [contact for contact in self.all.values() if contact.usable]
+
+    def pending(self) -> bool:
+        """Return whether a node was not heard of at all yet, or has something to forget."""
+        return any(
+            (c.facts is None and c.trouble is None) or (c.lost_since is None and (c.forget or c.cancel))
+            for c in self.all.values()
+        )
+
+    def read_marks(self) -> None:
+        """Take over which nodes somebody drained or resumed."""
+        marks = self._ledger.store.marks()
+        for name, contact in self.all.items():
+            drained = Mark.DRAINED in marks.get(name, {})
+            if drained != contact.drained:
+                contact.drained = drained
+                self._listener.note(f"{name}: {'drained: no new jobs' if drained else 'takes jobs again'}")
+            if contact.trouble is not None and Mark.QUARANTINED not in marks.get(name, {}):
+                # `farm resume`: somebody says it is well; a probe has the last word.
+                contact.probe_at = 0.0
+                self.wake(contact)
+
+    def wake(self, contact: Contact) -> None:
+        """Visit a node as soon as it can be."""
+        if not contact.visiting and contact.due_at > time.monotonic():
+            self._schedule(contact.node.name, 0.0)
+
+    # -- visits -----------------------------------------------------------------------------------------
+
+    def start_visits(self, pool: ThreadPoolExecutor) -> float:
+        """Begin all visits that are due; returns in how many seconds the next one is."""
+        now = time.monotonic()
+        while self._due and self._due[0][0] <= now:
+            at, name = heapq.heappop(self._due)
+            contact = self.all[name]
+            if contact.visiting or at != contact.due_at:
+                continue
+            contact.visiting = True
+            future = pool.submit(visit, name, contact.executor, self._errand(contact, now), self._paths)
+            future.add_done_callback(
+                lambda done, contact=contact: self._post(lambda: self._take(contact, done))
+            )
+        return self._due[0][0] - now if self._due else self._tempo.idle_wait_s
+
+    def _errand(self, contact: Contact, now: float) -> Errand:
+        active = self._ledger.on(contact.node.name)
+        probe = contact.facts is None or (contact.trouble is not None and now >= contact.probe_at)
+        launches = tuple(contact.launches.values())
+        # A launch that is lost with the link is made again when a later poll does not know the attempt.
+        contact.launches.clear()
+        busy = bool(active or self._ledger.jobs)
+        return Errand(
+            prepare=probe,
+            cancel=tuple(contact.cancel),
+            forget=tuple(contact.forget),
+            launches=launches,
+            offsets={job.attempt_id: _size(self._paths, job) for job in active},
+            wait_s=self._tempo.busy_wait_s if busy else self._tempo.idle_wait_s,
+        )
+
+    def _schedule(self, name: str, delay_s: float) -> None:
+        contact = self.all[name]
+        contact.due_at = time.monotonic() + delay_s
+        heapq.heappush(self._due, (contact.due_at, name))
+
+    def _take(self, contact: Contact, done: Future[Visit]) -> None:
+        contact.visiting = False
+        try:
+            visit = done.result()
+        except LyingNodeError as error:
+            self._schedule(contact.node.name, self._tempo.backoff_s)
+            self.distrust(contact, error.message)
+            return
+        except NodeError as error:
+            self._failed(contact, error)
+            return
+        except OSError as error:
+            raise _own_disk(error, self._paths) from error
+        self._answered(contact, visit)
+        self._listener.visited(contact, visit)
+        self._schedule(contact.node.name, self._next_visit_s(contact))
+
+    def _next_visit_s(self, contact: Contact) -> float:
+        idle = not (self._ledger.on(contact.node.name) or contact.forget or contact.cancel)
+        if contact.trouble is not None and idle:
+            return max(0.0, contact.probe_at - time.monotonic())
+        return 0.0
+
+    def _answered(self, contact: Contact, visit: Visit) -> None:
+        contact.errors, contact.lost_since = 0, None
+        contact.cancel.difference_update(visit.errand.cancel)
+        contact.forget.difference_update(visit.forgotten)
+        contact.vitals = visit.vitals
+        if visit.facts is not None:
+            contact.baseline = visit.vitals
+            self._known(contact, visit.facts, visit.held or {})
+        elif contact.baseline is not None and changed(contact.baseline, visit.vitals):
+            contact.facts = None
+        for attempt_id, error in visit.refused.items():
+            self._refused(contact, attempt_id, error)
+        self._look_at_vitals(contact, visit)
+
+    def _known(self, contact: Contact, facts: Facts, held: Mapping[str, AttemptState]) -> None:
+        contact.facts = facts
+        self._listener.node_known(contact)
+        why = unfit(facts) or self._twin(contact)
+        if why:
+            self.quarantine(contact, Trouble.UNFIT, why)
+        elif contact.trouble is not Trouble.SICK:
+            self._release(contact)
+        for attempt_id in held:
+            # What an earlier run gave up here and built elsewhere is not to run on for nothing.
+            if self._ledger.of_attempt(attempt_id) is None:
+                contact.cancel.add(attempt_id)
+                contact.forget.add(attempt_id)
+        self._listener.node_changed()
+
+    def _twin(self, contact: Contact) -> str | None:
+        known = {
+            name: other.facts
+            for name, other in self.all.items()
+            if other.facts and (other is contact or other.trouble is None)
+        }
+        pairs = twins(known)
+        name = contact.node.name
+        twin = pairs.get(name) or next((one for one, other in pairs.items() if other == name), None)
+        return f"it is the same machine as {twin}, by host name or machine id (F11)" if twin else None
+
+    def _look_at_vitals(self, contact: Contact, visit: Visit) -> None:
+        if contact.facts is None:
+            return
+        why = sick(contact.facts, visit.vitals, visit.at)
+        if why:
+            self.quarantine(contact, Trouble.SICK, why)
+        elif contact.trouble is Trouble.SICK and time.monotonic() >= contact.probe_at:
+            self._release(contact)
+
+    def _refused(self, contact: Contact, attempt_id: str, error: NodeError) -> None:
+        times = contact.refusals[attempt_id] = contact.refusals.get(attempt_id, 0) + 1
+        if times >= REFUSALS_BEFORE_TROUBLE:
+            del contact.refusals[attempt_id]
+            self.quarantine(contact, Trouble.SICK, f"it can't start a build: {_told(error)}")
+
+    def _failed(self, contact: Contact, error: NodeError) -> None:
+        contact.errors += 1
+        now = time.monotonic()
+        if contact.lost_since is None:
+            contact.lost_since = now
+        hint = f" ({error.hint})" if error.hint else ""
+        if contact.errors == 1 and contact.trouble is None:
+            self._listener.note(f"{error.message}; trying again{hint}")
+        if contact.errors >= ERRORS_BEFORE_TROUBLE and contact.trouble in {None, Trouble.UNREACHABLE}:
+            self.quarantine(contact, Trouble.UNREACHABLE, f"{_told(error)}{hint}")
+        delay = min(30.0, self._tempo.backoff_s * 2.0 ** min(contact.errors - 1, 10))
+        self._schedule(contact.node.name, delay)
+
+    # -- quarantine -------------------------------------------------------------------------------------
+
+    def distrust(self, contact: Contact, why: str) -> None:
+        """Quarantine a node that lied; what it has is built elsewhere."""
+        self.quarantine(contact, Trouble.LYING, why.removeprefix(f"{contact.node.name}: "))
+        for job in self._ledger.on(contact.node.name):
+            contact.cancel.add(job.attempt_id)
+            contact.forget.add(job.attempt_id)
+            contact.launches.pop(job.attempt_id, None)
+        self._listener.distrusted(contact, why)
+
+    def quarantine(self, contact: Contact, trouble: Trouble, reason: str) -> None:
+        """Give a node no new jobs until a probe finds it well."""
+        if contact.trouble is not trouble:
+            self._listener.note(f"{contact.node.name} in quarantine: {reason}")
+            self._listener.node_changed()
+        elif time.monotonic() < contact.probe_at:
+            return
+        self._ledger.store.mark(contact.node.name, Mark.QUARANTINED, reason)
+        self._marked.add(contact.node.name)
+        contact.trouble, contact.reason = trouble, reason
+        contact.probe_at = time.monotonic() + hold_s(trouble, contact.holds) * self._tempo.quarantine
+        contact.holds += 1
+
+    def _release(self, contact: Contact) -> None:
+        doubted = contact.trouble in {Trouble.FAILING, Trouble.LYING}
+        # A doubted node must first stay out of things for a while: being probed is not being well.
+        if doubted and time.monotonic() < contact.probe_at:
+            return
+        if contact.node.name in self._marked:
+            self._marked.discard(contact.node.name)
+            self._ledger.store.unmark(contact.node.name, Mark.QUARANTINED)
+            self._listener.note(f"{contact.node.name}: well again")
+        if not doubted:
+            contact.holds = 0
+        contact.trouble, contact.reason = None, ""
+        contact.streak = Streak()
+        self._listener.node_changed()
+
+    def close(self) -> None:
+        """Drop all connections; builds go on."""
+        for contact in self.all.values():
+            contact.executor.close()
+
+    def troubles(self) -> Iterable[NodeError]:
+        """Return what is wrong with which node, as errors to show at the end."""
+        for name, contact in self.all.items():
+            if contact.trouble is not None:
+                yield NodeError(name, contact.reason, hint="`farm nodes` shows it; it is probed until it is well")
+
+
+def _own_disk(error: OSError, paths: Paths) -> FarmError:
+    """What a visit writes is below the state folder: no node is to blame."""
+    return FarmError(
+        f"{error.filename or paths.state} can't be written: {error.strerror or error}",
+        hint="make room on this controller, then run `farm dispatch` again: nothing is lost",
+    )
+
+
+def _size(paths: Paths, job: Job) -> int:
+    path = paths.log(job.attempt_id)
+    return path.stat().st_size if path.exists() else 0
+
+
+def _told(error: NodeError) -> str:
+    return error.message.removeprefix(f"{error.node}: ")

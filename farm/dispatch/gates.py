@@ -1,0 +1,131 @@
+"""From a collected wheel to a published one: every gate passed, files first, pages last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from farm.dispatch.lanes import Lane, Post
+from farm.dispatch.ledger import Ledger
+from farm.errors import FarmError
+from farm.paths import Paths
+from farm.store import Failure, Job, State
+from farm.verify import Gate, JobExpectation, Report, verify_wheel
+
+VERIFICATIONS: Final = 2
+Outcomes = dict[str, FarmError | None]
+
+
+class Gates:
+    """Verifies and publishes what was built, each in a lane of its own."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        publish: Callable[[Sequence[Path]], object],
+        *,
+        paths: Paths,
+        post: Post,
+        changed: Callable[[Job], object],
+        fail: Callable[[Job, Failure, str], None],
+        note: Callable[[str], None],
+    ) -> None:
+        self._ledger = ledger
+        self._publish = publish
+        self._paths = paths
+        self._changed = changed
+        self._fail = fail
+        self._note = note
+        self._verifying: Lane[str, Report] = Lane(VERIFICATIONS, post, self._verified)
+        self._publishing: Lane[tuple[str, ...], Outcomes] = Lane(1, post, self._published)
+        self.refused: dict[str, FarmError] = {}
+        """Jobs that the index did not take: the next dispatch publishes them without building again."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way."""
+        return bool(self._verifying.busy or self._publishing.busy)
+
+    def move_on(self) -> None:
+        """Begin all that can begin."""
+        for job in self._ledger.in_state(State.BUILT):
+            wheel = self._wheel(job)
+            if wheel.exists():
+                self._verifying.send(job.job_id, lambda job=job, wheel=wheel: verified(job, wheel))  # type: ignore[misc]
+            else:
+                # Somebody cleared the state folder: without this, no later dispatch would get past it.
+                self._changed(self._ledger.store.requeue(job.job_id, "its collected wheel is gone"))
+        ready = [job for job in self._ledger.in_state(State.VERIFIED) if job.job_id not in self.refused]
+        if ready and not self._publishing.busy:
+            wheels = [(job.job_id, self._wheel(job)) for job in ready]
+            self._publishing.send(
+                tuple(job.job_id for job in ready), lambda: publish_all(self._publish, wheels)
+            )
+
+    def _verified(self, job_id: str, report: Report | FarmError) -> None:
+        job = self._ledger.jobs.get(job_id)
+        if job is None or job.state is not State.BUILT:
+            return
+        if isinstance(report, FarmError):
+            self._fail(job, Failure.POLICY, report.message)
+        elif report.ok and report.sha256 == job.wheel_sha256:
+            self._changed(self._ledger.store.advance(job_id, State.VERIFIED))
+        else:
+            self._fail(job, _failure_of(report), _why(report))
+
+    def _published(self, job_ids: tuple[str, ...], outcomes: Outcomes | FarmError) -> None:
+        for job_id in job_ids:
+            error = outcomes if isinstance(outcomes, FarmError) else outcomes[job_id]
+            if error is None:
+                self._changed(self._ledger.store.advance(job_id, State.PUBLISHED))
+            else:
+                self.refused[job_id] = error
+                self._note(f"{job_id} not published: {error.message}")
+
+    def _wheel(self, job: Job) -> Path:
+        assert job.wheel is not None  # noqa: S101  # a built job has one
+        return self._paths.wheels(job.attempt_id) / job.wheel
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._verifying.close()
+        self._publishing.close()
+
+
+def verified(job: Job, wheel: Path) -> Report:
+    """Put a job's wheel through every gate, with what the job promised (F02-F04)."""
+    expectation = JobExpectation(
+        project=job.spec.project,
+        version=job.spec.version,
+        python_tag=job.spec.python,
+        native=job.spec.recipe.native,
+    )
+    return verify_wheel(wheel, expectation)
+
+
+def publish_all(
+    publish: Callable[[Sequence[Path]], object], wheels: Sequence[tuple[str, Path]]
+) -> Outcomes:
+    """Publish wheels together; where that fails, one by one, so that a bad one does not hold up the rest."""
+    try:
+        publish([wheel for _, wheel in wheels])
+    except FarmError as error:
+        if len(wheels) == 1:
+            return {wheels[0][0]: error}
+        outcomes: Outcomes = {}
+        for item in wheels:
+            outcomes |= publish_all(publish, [item])
+        return outcomes
+    return {job_id: None for job_id, _ in wheels}
+
+
+def _failure_of(report: Report) -> Failure:
+    return Failure.ISA if any(verdict.gate is Gate.ISA for verdict in report.failures) else Failure.POLICY
+
+
+def _why(report: Report) -> str:
+    if report.ok:
+        return "the wheel on this controller is not the one that was collected"
+    first = report.failures[0]
+    return f"{report.wheel}: {first.gate}: {first.subject}: {first.evidence}"

@@ -1,0 +1,93 @@
+"""One visit to a node: all that is to be done there now, in one go and in one thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from farm.errors import LyingNodeError, NodeError
+from farm.executor import AttemptState, Executor, Launch, Progress, Vitals
+from farm.nodes import Facts
+from farm.paths import Paths
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a visit is to do."""
+
+    prepare: bool
+    cancel: Sequence[str]
+    forget: Sequence[str]
+    launches: Sequence[Launch]
+    offsets: Mapping[str, int]
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What one visit brought. ``at`` is the controller's clock when the vitals came, seconds since the epoch."""
+
+    errand: Errand
+    facts: Facts | None
+    held: Mapping[str, AttemptState] | None
+    vitals: Vitals
+    at: float
+    progress: Sequence[Progress]
+    collected: Mapping[str, Path]
+    uncollected: Mapping[str, NodeError]
+    refused: Mapping[str, NodeError]
+    forgotten: frozenset[str]
+
+
+def visit(node: str, executor: Executor, errand: Errand, paths: Paths) -> Visit:
+    """Do an errand; runs in the pool.
+
+    Raises:
+        NodeError: the node could not be reached or understood; what was done so far may be repeated.
+    """
+    facts = executor.prepare() if errand.prepare else None
+    held = executor.list() if errand.prepare else None
+    for attempt_id in errand.cancel:
+        executor.cancel(attempt_id)
+    # One that was just cancelled may still be ending: it is forgotten on a later visit.
+    forgotten = frozenset(filter(executor.forget, errand.forget))
+    refused = dict(_start(executor, errand.launches))
+    update = executor.poll(errand.offsets, errand.wait_s)
+    at = time.time()
+    collected: dict[str, Path] = {}
+    uncollected: dict[str, NodeError] = {}
+    for item in update.progress:
+        if item.result is not None and item.result.failure is None and not item.more:
+            try:
+                collected[item.attempt_id] = _collect(node, executor, item, paths)
+            except NodeError as error:
+                # One wheel that can't be had says nothing of the node's other builds.
+                uncollected[item.attempt_id] = error
+    return Visit(
+        errand, facts, held, update.vitals, at, update.progress, collected, uncollected, refused, forgotten
+    )
+
+
+def _start(executor: Executor, launches: Sequence[Launch]) -> Mapping[str, NodeError]:
+    refused: dict[str, NodeError] = {}
+    for launch in launches:
+        try:
+            executor.start(launch)
+        except LyingNodeError:
+            raise
+        except NodeError as error:
+            # The next poll says whether it began after all.
+            refused[launch.attempt_id] = error
+    return refused
+
+
+def _collect(node: str, executor: Executor, item: Progress, paths: Paths) -> Path:
+    assert item.result is not None  # noqa: S101  # the caller checked
+    if not item.result.wheels:
+        raise LyingNodeError(node, f"{item.attempt_id}: it says built, and has no wheel")
+    wheel, *beside = item.result.wheels
+    for file in beside:
+        executor.collect(item.attempt_id, file, paths.log(item.attempt_id).parent)
+    return executor.collect(item.attempt_id, wheel, paths.wheels(item.attempt_id))
