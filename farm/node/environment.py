@@ -45,9 +45,19 @@ def build_system(source: Path) -> BuildSystem:
         ProjectError: the table is malformed.
     """
     try:
-        content = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8"))
+        return read_build_system((source / "pyproject.toml").read_bytes())
     except FileNotFoundError:
         return LEGACY
+
+
+def read_build_system(pyproject: bytes) -> BuildSystem:
+    """Read the content of a pyproject.toml; the controller does so, too, before there is a build.
+
+    Raises:
+        ProjectError: it is malformed.
+    """
+    try:
+        content = tomllib.loads(pyproject.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProjectError(f"pyproject.toml can't be read: {error}") from error
     table = content.get("build-system")
