@@ -6,6 +6,7 @@ the ``farm`` command ends with. Only :mod:`farm.cli` turns them into text; no tr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import ClassVar
 
@@ -40,6 +41,14 @@ class InputError(FarmError):
     """A file or an argument that a person wrote is wrong."""
 
     exit_code = ExitCode.INPUT
+
+
+class CycleError(InputError):
+    """Projects that need each other to be built, so that none can be the first."""
+
+    def __init__(self, path: Sequence[str], *, hint: str = "") -> None:
+        super().__init__(" needs ".join(path), hint=hint)
+        self.path = tuple(path)
 
 
 class UpstreamError(FarmError):

@@ -9,14 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import yaml
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from packaging.utils import InvalidName, canonicalize_name
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from farm.errors import InputError
+
+UNBUILT: Final = frozenset(
+    {"reason", "nodes", "exclude_nodes", "features", "needs", "memory_mib", "memory_mib_per_task"}
+)
+"""Keys that say where and when a project is built, or why; what comes out does not depend on them."""
 
 
 def _requirement(value: str) -> str:
@@ -24,6 +37,19 @@ def _requirement(value: str) -> str:
         return str(Requirement(value))
     except InvalidRequirement as error:
         raise ValueError(f"not a PEP 508 requirement: {value!r}") from error
+
+
+def _project(value: str) -> str:
+    try:
+        return canonicalize_name(value, validate=True)
+    except InvalidName as error:
+        raise ValueError(f"not a project's name: {value!r}") from error
+
+
+NodeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Feature = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+Project = Annotated[str, AfterValidator(_project)]
+Mebibytes = Annotated[int, Field(gt=0)]
 
 
 class Recipe(BaseModel):
@@ -49,12 +75,39 @@ class Recipe(BaseModel):
     timeout_s: Annotated[int, Field(gt=0)] = 4 * 3600
     """Seconds after which the node itself ends the build (F30)."""
 
+    nodes: list[NodeName] = []
+    """The only nodes that may build it; empty: all."""
+
+    exclude_nodes: list[NodeName] = []
+    """Nodes that must not build it."""
+
+    features: list[Feature] = []
+    """What a node must have to build it, by the names the inventory gives."""
+
+    needs: list[Project] = []
+    """Projects that are published before this one is built, where its sdist does not say so by itself."""
+
+    memory_mib: Mebibytes | None = None
+    """Memory that a node must have, in MiB."""
+
+    memory_mib_per_task: Mebibytes | None = None
+    """Memory that each parallel task of the build takes, in MiB."""
+
     reason: str = ""
     """Why the recipe exists; for whoever reads it next."""
 
+    @field_validator("exclude_nodes")
+    @classmethod
+    def _not_pinned(cls, excluded: list[str], info: ValidationInfo) -> list[str]:
+        """Refuse a node that is pinned as well: no reading of the two makes sense."""
+        both = sorted(set(excluded) & set(info.data.get("nodes", ())))
+        if both:
+            raise ValueError(f"{', '.join(both)}: in nodes as well")
+        return excluded
+
     def digest(self) -> str:
-        """Return the sha256 of everything that can change a build; ``reason`` can't."""
-        content = self.model_dump(exclude={"reason"})
+        """Return the sha256 of everything that can change what is built."""
+        content = self.model_dump(exclude=set(UNBUILT))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TextIO, TypeVar
 from farm.node import facts
 from farm.node.environment import BuildSystem, Environments, ProjectError, build_system, pinned
 from farm.node.failure import StepError
+from farm.node.farm_index import FarmIndex
 from farm.node.files import Json, read_json, sha256_of, write_json
 from farm.node.source import source_epoch, unpack
 from farm.node.variables import WRAPPERS, Places, make_folders, uses_download_cache, variables
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 GRACE_S = 10
 KILL_POLL_S = 0.1
 CACHE_AGE_S = 60 * 24 * 3600
-SETTINGS = Path("/etc/wheelfarm")
+# Provisioning writes them; tests have their own.
+SETTINGS = Path(os.environ.get("WHEELFARM_SETTINGS", "/etc/wheelfarm"))
 T = TypeVar("T")
 
 
@@ -178,6 +180,8 @@ class Build:
         distcc = " ".join(str(host) for host in _list(read_json(SETTINGS / "distcc.json").get("hosts")))
         if distcc:
             self.toolchain["distcc_hosts"] = distcc
+        url, view = str(read_json(SETTINGS / "node.json").get("index") or ""), str(self.spec["python"])
+        self.index = FarmIndex(url, self.at.cache / "index" / view, say)
         own = self.spec["environment"]
         assert isinstance(own, dict)  # noqa: S101  # the controller validated the recipe
         return variables(
@@ -187,7 +191,7 @@ class Build:
             debug=bool(self.spec["debug"]),
             constraints=self.constraints,
             distcc_hosts=distcc,
-            own={**self.download_cache(), **own},
+            own={**self.download_cache(), **self.index.variables(), **own},
         )
 
     def download_cache(self) -> dict[str, str]:
@@ -204,6 +208,7 @@ class Build:
             self.at.cache,
             self.at.tools,
             self.constraints,
+            self.index,
             lambda command: self.call(command, self.at.work, {}),
         )
         try:
@@ -218,6 +223,8 @@ class Build:
             environment = environments.environment(lock)
         self.toolchain["environment"] = pinned(lock)
         say(f"build environment: {' '.join(pinned(lock)) or 'empty'}")
+        if self.index.url:
+            say(f"from the farm's index: {' '.join(self.index.taken(lock)) or 'nothing of it'}")
         return system, environment
 
     def extra_requires(

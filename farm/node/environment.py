@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from farm.node.files import sha256_of
+from farm.node.farm_index import FarmIndex
+from farm.node.files import read_json, sha256_of, write_json
 
 # A new release of a build requirement is seen after this many seconds; until then rebuilds agree.
 LOCK_AGE_S = 24 * 3600
@@ -45,9 +46,19 @@ def build_system(source: Path) -> BuildSystem:
         ProjectError: the table is malformed.
     """
     try:
-        content = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8"))
+        return read_build_system((source / "pyproject.toml").read_bytes())
     except FileNotFoundError:
         return LEGACY
+
+
+def read_build_system(pyproject: bytes) -> BuildSystem:
+    """Read the content of a pyproject.toml; the controller does so, too, before there is a build.
+
+    Raises:
+        ProjectError: it is malformed.
+    """
+    try:
+        content = tomllib.loads(pyproject.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProjectError(f"pyproject.toml can't be read: {error}") from error
     table = content.get("build-system")
@@ -73,41 +84,59 @@ class Environments:
     """The build environments of one project on one board, for one Python."""
 
     def __init__(
-        self, cache: Path, tools: Path, constraints: Path | None, call: Callable[[list[str]], None]
+        self,
+        cache: Path,
+        tools: Path,
+        constraints: Path | None,
+        index: FarmIndex,
+        call: Callable[[list[str]], None],
     ) -> None:
         self._cache = cache
+        self._index = index
         self._uv = str(tools / "bin/uv")
         self._python = str(tools / "bin/python")
         self._constraints = constraints
         self._call = call
 
     def lock(self, requires: Sequence[str]) -> Path:
-        """Return the file of exact versions and hashes that ``requires`` comes to."""
+        """Return the file of exact versions and hashes that ``requires`` comes to.
+
+        A lock is used again until it is a day old, or until the farm's index has something else of the
+        projects in it: who waited for a build requirement to be published is to find it.
+        """
         limits = self._constraints.read_text(encoding="utf-8") if self._constraints else ""
-        path = self._cache / "locks" / f"{_digest(sorted(requires), limits, self._python)}.txt"
-        if path.exists() and time.time() - path.stat().st_mtime < LOCK_AGE_S:
+        # Without the index, another lock: what was made with it holds again when the index is back.
+        key = _digest(sorted(requires), limits, self._python, self._index.url)
+        path = self._cache / "locks" / f"{key}.txt"
+        state = path.with_suffix(".json")
+        if (
+            path.exists()
+            and time.time() - path.stat().st_mtime < LOCK_AGE_S
+            and self._index.state(_projects(path)) == read_json(state)
+        ):
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        wanted, partial = path.with_suffix(".in"), path.with_suffix(".partial")
-        wanted.write_text("".join(f"{item}\n" for item in requires), encoding="utf-8")
+        self._index.read_all()
+        partial = path.with_suffix(".partial")
         partial.unlink(missing_ok=True)
         if requires:
-            command = [self._uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
-            command += [
-                "--generate-hashes",
-                "--python",
-                self._python,
-                str(wanted),
-                "--output-file",
-                str(partial),
-            ]
-            if self._constraints:
-                command += ["--constraint", str(self._constraints)]
-            self._call(command)
+            wanted = path.with_suffix(".in")
+            wanted.write_text("".join(f"{item}\n" for item in requires), encoding="utf-8")
+            self._compile(wanted, partial)
         else:
             partial.touch()
+        # In this order: an old lock beside a new state would pass for a new one.
+        path.unlink(missing_ok=True)
+        write_json(state, {**self._index.state(_projects(partial))})
         partial.replace(path)
         return path
+
+    def _compile(self, wanted: Path, target: Path) -> None:
+        command = [self._uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--generate-hashes"]
+        command += ["--python", self._python, str(wanted), "--output-file", str(target)]
+        if self._constraints:
+            command += ["--constraint", str(self._constraints)]
+        self._call(command)
 
     def environment(self, lock: Path) -> Path:
         """Return the virtual environment that holds exactly what ``lock`` says."""
@@ -133,6 +162,10 @@ def pinned(lock: Path) -> list[str]:
     """Return ``name==version`` of all that a lock holds."""
     lines = lock.read_text(encoding="utf-8").splitlines()
     return [line.split(" ")[0] for line in lines if "==" in line and not line.startswith((" ", "#"))]
+
+
+def _projects(lock: Path) -> list[str]:
+    return [item.partition("==")[0] for item in pinned(lock)]
 
 
 def _digest(*parts: object) -> str:

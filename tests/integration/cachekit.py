@@ -5,14 +5,11 @@ The upstreams have names, as real ones do: a name server of the kit answers for 
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import socket
 import socketserver
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -24,12 +21,9 @@ from pathlib import Path
 
 import requests
 
-from tests.integration.nodekit import until
+from tests.integration.nginxkit import Nginx
 from tests.integration.sshkit import free_port
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-ROLE = REPOSITORY / "roles" / "download_cache"
-NGINX = "/usr/sbin/nginx"
 HTML = "text/html"
 JSON = "application/vnd.pypi.simple.v1+json"
 # What is said of a test's index is old after this long.
@@ -173,19 +167,22 @@ def make_certificate(path: Path, name: str) -> Path:
     return path
 
 
-@dataclass
 class Cache:
     """A real nginx with the role's configuration, as Ansible wrote it."""
 
-    directory: Path
-    upstream: Upstream
-    names: Names
-    port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
+    def __init__(self, directory: Path, upstream: Upstream, names: Names) -> None:
+        self.directory = directory
+        self.upstream = upstream
+        self.names = names
+        self.nginx = Nginx(directory)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return self.nginx.url
+
+    @property
+    def port(self) -> int:
+        return self.nginx.port
 
     @property
     def kept(self) -> Path:
@@ -214,57 +211,16 @@ class Cache:
             "download_cache_crates_files_url": f"http://crates.test:{self.upstream.port}/crates/",
             "download_cache_resolvers": [f"127.0.0.1:{self.names.port}"],
             "download_cache_ca_bundle": str(self.authority),
-            "ansible_python_interpreter": sys.executable,
             **variables,
         }
-        command = [str(Path(sys.executable).parent / "ansible"), "localhost", "-c", "local"]
-        command += ["-i", "localhost,", "-m", "ansible.builtin.template"]
-        command += ["-a", f"src={ROLE}/templates/cache.conf.j2 dest={self.directory}/cache.conf mode=0644"]
-        command += ["-e", f"@{ROLE}/defaults/main.yml", "-e", json.dumps(site)]
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        # nginx wants folders for what this site never writes, too.
-        places = "".join(
-            f"{name}_temp_path {self.directory}/temp;\n"
-            for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        # The test's folders are closed to nginx's usual user; without root, that line would be a warning.
-        user = "user root;\n" if os.geteuid() == 0 else ""
-        (self.directory / "nginx.conf").write_text(
-            f"{user}daemon off;\nworker_processes 2;\npid {self.directory}/pid;\nerror_log {self.log};\n"
-            f"events {{}}\nhttp {{\naccess_log off;\n{places}include {self.directory}/cache.conf;\n}}\n"
-        )
-
-    @property
-    def log(self) -> Path:
-        return self.directory / "error.log"
+        self.nginx.configure("download_cache", "cache.conf.j2", site)
 
     def start(self) -> None:
         shutil.rmtree(self.kept, ignore_errors=True)
-        self.log.unlink(missing_ok=True)
-        command = [
-            NGINX,
-            "-e",
-            str(self.log),
-            "-p",
-            str(self.directory),
-            "-c",
-            str(self.directory / "nginx.conf"),
-        ]
-        self.process = subprocess.Popen(command, start_new_session=True)
-        until(self._answers, "nginx")
-
-    def _answers(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, self.log.read_text()
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        self.nginx.start()
 
     def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            assert self.process.wait(20) == 0
-            self.process = None
+        self.nginx.stop()
 
     def get(self, path: str, accept: str = "*/*", **headers: str) -> requests.Response:
         return self._ask("GET", path, Accept=accept, **headers)

@@ -1,0 +1,198 @@
+"""The farm's own index, as the Python of a build on this board can use it.
+
+uv gets a view of it, a local simple index (PEP 503), and not its address. Of two indexes that both list a
+version, uv knows the files of the first only: a version that the farm has built for another Python, and not
+for this one, could not be had from PyPI any more. In the view is only what this Python can install.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urldefrag, urljoin
+
+from farm.node.failure import StepError
+
+if TYPE_CHECKING:
+    from packaging.tags import Tag
+
+TIMEOUT_S = 10
+NOT_FOUND = 404
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+class NoAnswerError(Exception):
+    """The index did not give a page; ``status`` is HTTP's, if there was one."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Link:
+    """An anchor of a page."""
+
+    text: str
+    url: str
+    attributes: tuple[tuple[str, str | None], ...]
+
+    @property
+    def sha256(self) -> str:
+        """The hash that the page promises, or an empty text."""
+        return urldefrag(self.url).fragment.removeprefix("sha256=")
+
+    def to_html(self) -> str:
+        """Return the anchor, with an absolute URL."""
+        named = (("href", self.url), *self.attributes)
+        text = " ".join(name if value is None else f'{name}="{html.escape(value)}"' for name, value in named)
+        return f"<a {text}>{html.escape(self.text)}</a>"
+
+
+class FarmIndex:
+    """What the farm has published, for one project's build environments and one Python."""
+
+    def __init__(self, url: str, view: Path, say: Callable[[str], None]) -> None:
+        """Ask the index at ``url`` what it has; it is not used where it has no address or does not answer."""
+        self._view = view
+        self._states: dict[str, str] = {}
+        self._files: dict[str, str] = {}
+        self._hosted: frozenset[str] = frozenset()
+        self.url = f"{url.rstrip('/')}/" if url else ""
+        if not self.url:
+            return
+        try:
+            names = {link.text for link in self._links(self.url)}
+        except NoAnswerError as error:
+            why = "has nothing yet" if error.status == NOT_FOUND else f"does not answer ({error})"
+            say(f"the farm's index {self.url} {why}: build requirements come from PyPI alone")
+            self.url = ""
+        else:
+            self._hosted = frozenset(name for name in names if NAME.fullmatch(name))
+
+    def variables(self) -> dict[str, str]:
+        """Return what makes uv look into the view first, and elsewhere only for what is not in it."""
+        if not self.url:
+            return {}
+        self._view.mkdir(parents=True, exist_ok=True)
+        return {"UV_INDEX": self._view.as_uri(), "UV_INDEX_STRATEGY": "unsafe-first-match"}
+
+    def state(self, projects: Iterable[str]) -> dict[str, str]:
+        """Return what there is of these projects; it differs when something was published or removed."""
+        return {name: state for name in projects if (state := self._read(name))}
+
+    def read_all(self) -> None:
+        """Bring the whole view up to date: who needs what is only known when versions are chosen."""
+        if self.url:
+            for folder in self._view.iterdir():
+                if folder.name not in self._hosted:
+                    shutil.rmtree(folder)
+        for name in sorted(self._hosted):
+            self._read(name)
+
+    def taken(self, lock: Path) -> list[str]:
+        """Return the names of the files of the farm's own that a lock allows."""
+        words = lock.read_text(encoding="utf-8").split()
+        hashes = [word.removeprefix("--hash=sha256:") for word in words]
+        return sorted(self._files[item] for item in hashes if item in self._files)
+
+    def _read(self, name: str) -> str:
+        """Bring one project's page to the view; returns its digest, or an empty text without any."""
+        if name not in self._hosted:
+            return ""
+        if name not in self._states:
+            try:
+                links = self._usable(urljoin(self.url, f"{name}/"))
+            except NoAnswerError as error:
+                raise StepError("node", f"the farm's index {self.url} answers no more: {error}") from error
+            self._files |= {link.sha256: link.text for link in links if link.sha256}
+            self._states[name] = self._write(name, [link.to_html() for link in links])
+        return self._states[name]
+
+    def _write(self, name: str, anchors: list[str]) -> str:
+        page = self._view / name / "index.html"
+        if not anchors:
+            # Without a page, uv goes on to the next index.
+            shutil.rmtree(page.parent, ignore_errors=True)
+            return ""
+        content = "<!DOCTYPE html>\n" + "\n".join(anchors) + "\n"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        partial = page.with_suffix(".partial")
+        partial.write_text(content, encoding="utf-8")
+        partial.replace(page)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def _usable(self, url: str) -> list[Link]:
+        try:
+            return [link for link in self._links(url) if self._runs_here(link.text)]
+        except NoAnswerError as error:
+            if error.status == NOT_FOUND:
+                return []
+            raise
+
+    def _runs_here(self, filename: str) -> bool:
+        # Like auditwheel, it is among the build tools; slow to import on a board.
+        from packaging.utils import InvalidWheelFilename, parse_wheel_filename  # noqa: PLC0415
+
+        try:
+            return not parse_wheel_filename(filename)[3].isdisjoint(self._tags)
+        except InvalidWheelFilename:
+            return False
+
+    @cached_property
+    def _tags(self) -> frozenset[Tag]:
+        # A build is run by the very Python that it is for.
+        from packaging.tags import sys_tags  # noqa: PLC0415
+
+        return frozenset(sys_tags())
+
+    def _links(self, url: str) -> list[Link]:
+        from http.client import HTTPException  # noqa: PLC0415  # slow to import on a board
+        from urllib.request import HTTPError, Request, urlopen  # noqa: PLC0415
+
+        try:
+            # "text/html": an index may give JSON to who does not say what it wants.
+            request = Request(url, headers={"Accept": "text/html"})  # noqa: S310  # provisioning wrote it
+            with urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
+                if not response.url.startswith(self.url):
+                    return []  # the index sends who asks for what it does not have to PyPI
+                parser = _Anchors(response.url)
+                parser.feed(response.read().decode())
+        except HTTPError as error:
+            raise NoAnswerError(str(error), error.code) from error
+        except (OSError, HTTPException, ValueError) as error:
+            raise NoAnswerError(str(error)) from error
+        return parser.links
+
+
+class _Anchors(HTMLParser):
+    """Collects the anchors of a page."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.links: list[Link] = []
+        self._url = url
+        self._open: list[tuple[str, str | None]] | None = None
+        self._text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a":
+            self._open, self._text = attrs, ""
+
+    def handle_data(self, data: str) -> None:
+        self._text += data
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "a" and self._open is not None:
+            url = urljoin(self._url, dict(self._open).get("href") or "")
+            others = tuple((name, value) for name, value in self._open if name != "href")
+            self.links.append(Link(self._text.strip(), url, others))
+            self._open = None
