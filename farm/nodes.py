@@ -38,8 +38,11 @@ class Node:
     """A machine that builds."""
 
     address: Address
-    slots: int
+    slots: int | None
+    """The most builds at once; None: its cores and memory decide."""
     root: str
+    labels: frozenset[str] = frozenset()
+    """What recipes may ask for by ``features``, besides toolchains and ISA extensions."""
 
     @property
     def name(self) -> str:
@@ -86,6 +89,11 @@ class Facts:
     pythons: tuple[str, ...]
     apt_packages: frozenset[str]
     attempts: tuple[str, ...]
+
+    @property
+    def extensions(self) -> frozenset[str]:
+        """The ISA extensions it says it has, as names in lower case (``v``, ``zba``)."""
+        return _extensions(self.isa)
 
     @classmethod
     def from_json(cls, text: str) -> Facts:
@@ -175,8 +183,9 @@ def _node(name: str, variables: Mapping[str, object], source: str) -> Node:
     need = _Needs(name, variables, source)
     return Node(
         address=_address(name, variables, source, user=need("farm_build_user")),
-        slots=need.number("farm_slots"),
+        slots=need.number("farm_slots") if "farm_slots" in variables else None,
         root=need("farm_node_dir"),
+        labels=need.words("farm_labels") if "farm_labels" in variables else frozenset(),
     )
 
 
@@ -219,6 +228,16 @@ class _Needs:
                 hint="name it in a constructed inventory by the hosts; see inventory/virtual/resolved.yml",
             )
         return value
+
+    def words(self, key: str) -> frozenset[str]:
+        """Return a list of words."""
+        value = self.variables[key]
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise InputError(
+                f"{self.source}: host {self.host}: {key} is {value!r}, not a list of words",
+                hint=f"write it as {key}: [one, another]",
+            )
+        return frozenset(value)
 
     def number(self, key: str) -> int:
         """Return a whole number from 1."""

@@ -21,7 +21,6 @@ from farm.recipe import load_recipe
 from farm.store import Failure, Job, State, Store, controller_lock
 from farm.upstream import Upstream
 
-
 FOLLOW_S: Final = 0.5
 
 

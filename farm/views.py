@@ -12,7 +12,6 @@ from farm.nodes import Facts, unfit
 from farm.service import Planned
 from farm.store import Job, Mark, NodeMark
 
-
 Marks = Mapping[Mark, NodeMark]
 NODE_COLUMNS = (
     "node",

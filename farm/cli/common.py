@@ -67,9 +67,7 @@ def print_json(content: object) -> None:
     sys.stdout.write(json.dumps(content, indent=2) + "\n")
 
 
-def requirement_texts(
-    requirements: list[str] | None, file: Path | None, *, needed: bool = True
-) -> list[str]:
+def requirement_texts(requirements: list[str] | None, file: Path | None, *, needed: bool = True) -> list[str]:
     """Return what was asked for, on the command line and in a file.
 
     Raises:

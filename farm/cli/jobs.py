@@ -46,9 +46,7 @@ EXIT_CODES: Final = {Failure.SOURCE: ExitCode.UPSTREAM, Failure.NODE: ExitCode.N
 FOLLOW_S: Final = 0.3
 PATIENCE_S: Final = Tempo().patience_s
 app = typer.Typer()
-Policy = Annotated[
-    str, typer.Option(help=f"how jobs are placed: {', '.join(POLICIES)}", metavar="NAME")
-]
+Policy = Annotated[str, typer.Option(help=f"how jobs are placed: {', '.join(POLICIES)}", metavar="NAME")]
 Patience = Annotated[
     float, typer.Option(min=0, help="seconds to wait for a usable node while nothing runs", metavar="S")
 ]
@@ -64,7 +62,9 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what would be built, and why or why not; changes nothing."""
-    planned = service.plan(requirement_texts(requirements, file), pythons_of(python), Upstream(upstream), force=force)
+    planned = service.plan(
+        requirement_texts(requirements, file), pythons_of(python), Upstream(upstream), force=force
+    )
     if as_json:
         print_json([planned_json(item) for item in planned])
     else:
@@ -103,7 +103,9 @@ def dispatch(
     paths = Paths.of(inventory, state)
     fleet = read_fleet(inventory)
     client = Upstream(upstream)
-    planned = service.plan(requirement_texts(requirements, file, needed=False), pythons_of(python), client, force=force)
+    planned = service.plan(
+        requirement_texts(requirements, file, needed=False), pythons_of(python), client, force=force
+    )
     failed = [item.error for item in planned if item.error]
     for item in planned:
         if item.error:

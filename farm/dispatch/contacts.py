@@ -321,7 +321,9 @@ class Contacts:
         """Return what is wrong with which node, as errors to show at the end."""
         for name, contact in self.all.items():
             if contact.trouble is not None:
-                yield NodeError(name, contact.reason, hint="`farm nodes` shows it; it is probed until it is well")
+                yield NodeError(
+                    name, contact.reason, hint="`farm nodes` shows it; it is probed until it is well"
+                )
 
 
 def _own_disk(error: OSError, paths: Paths) -> FarmError:

@@ -17,8 +17,8 @@ from typing import Final, Protocol
 from farm.dispatch import placing
 from farm.dispatch.contacts import Contact, Contacts, Tempo
 from farm.dispatch.experience import Experience
-from farm.dispatch.health import Trouble, waited_for_s
 from farm.dispatch.gates import Gates
+from farm.dispatch.health import Trouble, waited_for_s
 from farm.dispatch.ledger import Ledger
 from farm.dispatch.outcome import Then, after
 from farm.dispatch.sources import Sources
@@ -28,7 +28,7 @@ from farm.errors import FarmError, LyingNodeError, NodeError
 from farm.executor import AttemptState, Build, Executor, Launch, Progress, Result
 from farm.nodes import Node
 from farm.paths import Paths
-from farm.schedule import POLICIES, FarmState, Policy, RunningJob, unmet
+from farm.schedule import POLICIES, FarmState, NodeState, Policy, RunningJob, unmet
 from farm.store import Failure, Job, State, Store
 
 COLLECT_TRIES: Final = 3
@@ -189,7 +189,7 @@ class Dispatcher:
         return now - self._stuck_since >= self._tempo.patience_s
 
     def _note_nodes(self, number: int) -> None:
-        known = {
+        known: dict[str, dict[str, object]] = {
             name: {
                 "cores": c.facts.cores,
                 "memory_bytes": placing.build_memory(c.facts),
@@ -221,9 +221,10 @@ class Dispatcher:
             self._fail(job, Failure.SOURCE, error.message)
 
     def _refuse_cycles(self) -> None:
-        while (error := self._waiting.cycle()) is not None:
+        while (found := self._waiting.cycle()) is not None:
+            job_id, error = found
             self.errors.append(error)
-            self._fail(self._ledger.jobs[error.job_ids[0]], Failure.DEPENDENCY, error.message)
+            self._fail(self._ledger.jobs[job_id], Failure.DEPENDENCY, f"in a circle: {error.message}")
 
     # -- placing ----------------------------------------------------------------------------------------
 
@@ -264,7 +265,7 @@ class Dispatcher:
             if all(whys.values()):
                 self._fail(self._ledger.jobs[item.job_id], Failure.NODE, placing.nobody(whys))
 
-    def _node(self, contact: Contact) -> placing.NodeState:
+    def _node(self, contact: Contact) -> NodeState:
         return placing.node_state(contact, self._speed(contact))
 
     def _launch(self, contact: Contact, job: Job) -> None:
@@ -415,7 +416,9 @@ class Dispatcher:
             other = self._ledger.jobs.get(job_id)
             if other is not None and other.state is State.QUEUED:
                 self._dragged_down.setdefault(job.job_id, []).append(job_id)
-                self._fail(other, Failure.DEPENDENCY, f"needs {job.job_id}, which failed ({failure}): {message}")
+                self._fail(
+                    other, Failure.DEPENDENCY, f"needs {job.job_id}, which failed ({failure}): {message}"
+                )
 
     def _changed(self, job: Job) -> Job:
         self._ledger.took(job)

@@ -104,9 +104,7 @@ def verified(job: Job, wheel: Path) -> Report:
     return verify_wheel(wheel, expectation)
 
 
-def publish_all(
-    publish: Callable[[Sequence[Path]], object], wheels: Sequence[tuple[str, Path]]
-) -> Outcomes:
+def publish_all(publish: Callable[[Sequence[Path]], object], wheels: Sequence[tuple[str, Path]]) -> Outcomes:
     """Publish wheels together; where that fails, one by one, so that a bad one does not hold up the rest."""
     try:
         publish([wheel for _, wheel in wheels])

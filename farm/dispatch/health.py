@@ -40,7 +40,7 @@ def sick(facts: Facts, vitals: Vitals, now: float) -> str | None:
         ),
         (
             abs(skew) > MAX_SKEW_S,
-            f"its clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this controller's; set it",
+            f"its clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the controller's; set it",
         ),
         (
             vitals.load > MAX_LOAD_PER_CORE * facts.cores,

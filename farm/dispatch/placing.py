@@ -85,7 +85,7 @@ def node_state(contact: Contact, speed: float) -> NodeState:
 
 
 def features(contact: Contact) -> frozenset[str]:
-    """Return what a recipe can ask for by ``features``: the inventory's labels, toolchains, ISA extensions."""
+    """Return what a recipe can ask for by ``features``: labels, toolchains, ISA extensions."""
     facts = contact.facts
     assert facts is not None  # noqa: S101  # the caller chose nodes that were asked
     rust = {"rust"} if facts.rustc else set()
@@ -102,7 +102,9 @@ def limits(job: Job, estimate: Estimate, needs: Needs, node: NodeState) -> Limit
     share = node.memory_bytes * job.width // node.cores
     return Limits(
         time_s=job.spec.recipe.timeout_s / min(1.0, node.speed),
-        memory_bytes=min(node.memory_bytes, max(share, int(estimate.memory_bytes * job.width * MEMORY_SLACK))),
+        memory_bytes=min(
+            node.memory_bytes, max(share, int(estimate.memory_bytes * job.width * MEMORY_SLACK))
+        ),
         processes=PROCESSES + PROCESSES_PER_TASK * job.width,
         disk_bytes=needs.disk_bytes,
     )

@@ -1,4 +1,4 @@
-"""Brings each job's sdist to this controller, with patience for a release that is not everywhere yet (F23)."""
+"""Brings each job's sdist to this controller; patient with a release that is not everywhere yet (F23)."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Errand:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What one visit brought. ``at`` is the controller's clock when the vitals came, seconds since the epoch."""
+    """What one visit brought. ``at`` is the controller's clock when the vitals came, since the epoch."""
 
     errand: Errand
     facts: Facts | None

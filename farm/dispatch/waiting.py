@@ -9,7 +9,7 @@ from farm.dispatch import placing
 from farm.dispatch.experience import Experience
 from farm.dispatch.ledger import Ledger
 from farm.errors import CycleError
-from farm.requires import OrderedJob, order, refuse_cycle
+from farm.requires import OrderedJob, find_cycle, order, refuse_cycle
 from farm.schedule import Estimate, Needs, QueuedJob
 from farm.store import Job, State
 
@@ -61,17 +61,22 @@ class Waiting:
         """Return the jobs that wait for one."""
         return sorted(other for other, after in self.edges().items() if job_id in after)
 
-    def cycle(self) -> CycleError | None:
-        """Return the error that names jobs which wait for each other in a circle, or None."""
+    def cycle(self) -> tuple[str, CycleError] | None:
+        """Return a job that waits for itself by way of others, and the error that names the way; or None."""
+        path = find_cycle(self.edges())
+        if path is None:
+            return None
         try:
             refuse_cycle(self._ordered.values(), self.edges())
         except CycleError as error:
-            return error
+            return path[0], error
         return None
 
     def candidates(self) -> list[QueuedJob]:
         """Return the queued jobs whose sdist is here."""
-        return [self._candidate(job) for job in self._ledger.in_state(State.QUEUED) if job.job_id in self.sdists]
+        return [
+            self._candidate(job) for job in self._ledger.in_state(State.QUEUED) if job.job_id in self.sdists
+        ]
 
     def _candidate(self, job: Job) -> QueuedJob:
         known = self._queued.get(job.job_id)
