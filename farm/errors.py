@@ -76,6 +76,10 @@ class NodeError(FarmError):
         self.node = node
 
 
+class LyingNodeError(NodeError):
+    """A node's answer contradicts itself or the protocol: nothing it says can be relied on."""
+
+
 class WheelError(FarmError):
     """A wheel can't be read, or is not what it says it is."""
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import ansible_runner
 
@@ -66,7 +66,7 @@ class IndexHost:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a node says of itself (``farm-node probe``)."""
+    """What a node says of itself."""
 
     runner_version: int
     hostname: str
@@ -89,6 +89,12 @@ class Facts:
     pythons: tuple[str, ...]
     apt_packages: frozenset[str]
     attempts: tuple[str, ...]
+    model: str
+    """Which board it is; ``virtual`` under user emulation."""
+    selftest: str
+    """Why it can't compile, link and write a small program, in one line; empty if it can."""
+    speed: float | None
+    """Of one core against the reference core, as provisioning measured it; None before that."""
 
     @property
     def extensions(self) -> frozenset[str]:
@@ -98,10 +104,39 @@ class Facts:
     @classmethod
     def from_json(cls, text: str) -> Facts:
         """Read the object that ``farm-node probe`` prints."""
-        content = json.loads(text)
-        for key, kind in (("pythons", tuple), ("attempts", tuple), ("apt_packages", frozenset)):
-            content[key] = kind(content[key])
-        return cls(**{name: content[name] for name in cls.__dataclass_fields__})
+        return cls.from_mapping(json.loads(text))
+
+    @classmethod
+    def from_mapping(cls, content: Mapping[str, Any]) -> Facts:
+        """Read the object that ``farm-node`` answers.
+
+        Raises:
+            TypeError: a value has another type than it must have.
+            KeyError: one is missing.
+        """
+        values = {name: content[name] for name in cls.__dataclass_fields__}
+        for name, kind in _FACT_KINDS.items():
+            if not isinstance(values[name], kind) or isinstance(values[name], bool):
+                raise TypeError(f"{name} is {values[name]!r}")
+        for name, collection in (("pythons", tuple), ("attempts", tuple), ("apt_packages", frozenset)):
+            if not all(isinstance(item, str) for item in values[name]):
+                raise TypeError(f"{name} holds something else than texts")
+            values[name] = collection(values[name])
+        return cls(**values)
+
+
+_FACT_KINDS: Final[Mapping[str, Any]] = {
+    **dict.fromkeys(
+        ("hostname", "machine", "machine_id", "boot_id", "kernel", "os", "isa", "gcc", "gcc_march", "rustc"),
+        str,
+    ),
+    **dict.fromkeys(("model", "selftest"), str),
+    **dict.fromkeys(("runner_version", "cores", "memory_bytes", "disk_free_bytes"), int),
+    **dict.fromkeys(("load", "clock"), int | float),
+    **dict.fromkeys(("pythons", "apt_packages", "attempts"), list),
+    "speed": int | float | None,
+    "compilers": dict,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +292,7 @@ def unfit(facts: Facts) -> str | None:
         (facts.machine != "riscv64", f"it is a {facts.machine} machine, not riscv64"),
         (not _extensions(facts.isa) >= GC, f"its ISA {facts.isa!r} is less than rv64gc"),
         (not facts.gcc, "it has no gcc; run `farm provision`"),
+        (bool(facts.selftest), f"it can't compile: {facts.selftest}"),
         (bool(beyond), f"gcc's default -march {facts.gcc_march} is beyond rv64gc; run `farm provision`"),
         (len(_c_compilers(facts)) > 1, f"its compilers are a mixture: {facts.compilers}; provision it again"),
         (

@@ -221,8 +221,7 @@ def _end_on_node(store: Store, job: Job, nodes: Sequence[Node]) -> None:
         try:
             executor.prepare()
             executor.cancel(job.attempt_id)
-            while not executor.forget(job.attempt_id):
-                time.sleep(FOLLOW_S)
+            executor.forget(job.attempt_id)
         finally:
             executor.close()
     store.fail(job.job_id, Failure.CANCELLED, "cancelled")

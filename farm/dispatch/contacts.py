@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Protocol
 
 from farm.dispatch.health import Trouble, changed, hold_s, sick
@@ -141,7 +142,9 @@ class Contacts:
 
     def wake(self, contact: Contact) -> None:
         """Visit a node as soon as it can be."""
-        if not contact.visiting and contact.due_at > time.monotonic():
+        if contact.visiting:
+            contact.executor.wake()
+        elif contact.due_at > time.monotonic():
             self._schedule(contact.node.name, 0.0)
 
     # -- visits -----------------------------------------------------------------------------------------
@@ -156,9 +159,7 @@ class Contacts:
                 continue
             contact.visiting = True
             future = pool.submit(visit, name, contact.executor, self._errand(contact, now), self._paths)
-            future.add_done_callback(
-                lambda done, contact=contact: self._post(lambda: self._take(contact, done))
-            )
+            future.add_done_callback(partial(self._ended, contact))
         return self._due[0][0] - now if self._due else self._tempo.idle_wait_s
 
     def _errand(self, contact: Contact, now: float) -> Errand:
@@ -181,6 +182,9 @@ class Contacts:
         contact = self.all[name]
         contact.due_at = time.monotonic() + delay_s
         heapq.heappush(self._due, (contact.due_at, name))
+
+    def _ended(self, contact: Contact, done: Future[Visit]) -> None:
+        self._post(lambda: self._take(contact, done))
 
     def _take(self, contact: Contact, done: Future[Visit]) -> None:
         contact.visiting = False
@@ -208,7 +212,7 @@ class Contacts:
     def _answered(self, contact: Contact, visit: Visit) -> None:
         contact.errors, contact.lost_since = 0, None
         contact.cancel.difference_update(visit.errand.cancel)
-        contact.forget.difference_update(visit.forgotten)
+        contact.forget.difference_update(visit.errand.forget)
         contact.vitals = visit.vitals
         if visit.facts is not None:
             contact.baseline = visit.vitals

@@ -38,7 +38,6 @@ class Visit:
     collected: Mapping[str, Path]
     uncollected: Mapping[str, NodeError]
     refused: Mapping[str, NodeError]
-    forgotten: frozenset[str]
 
 
 def visit(node: str, executor: Executor, errand: Errand, paths: Paths) -> Visit:
@@ -51,8 +50,8 @@ def visit(node: str, executor: Executor, errand: Errand, paths: Paths) -> Visit:
     held = executor.list() if errand.prepare else None
     for attempt_id in errand.cancel:
         executor.cancel(attempt_id)
-    # One that was just cancelled may still be ending: it is forgotten on a later visit.
-    forgotten = frozenset(filter(executor.forget, errand.forget))
+    for attempt_id in errand.forget:
+        executor.forget(attempt_id)
     refused = dict(_start(executor, errand.launches))
     update = executor.poll(errand.offsets, errand.wait_s)
     at = time.time()
@@ -65,9 +64,7 @@ def visit(node: str, executor: Executor, errand: Errand, paths: Paths) -> Visit:
             except NodeError as error:
                 # One wheel that can't be had says nothing of the node's other builds.
                 uncollected[item.attempt_id] = error
-    return Visit(
-        errand, facts, held, update.vitals, at, update.progress, collected, uncollected, refused, forgotten
-    )
+    return Visit(errand, facts, held, update.vitals, at, update.progress, collected, uncollected, refused)
 
 
 def _start(executor: Executor, launches: Sequence[Launch]) -> Mapping[str, NodeError]:

@@ -1,5 +1,31 @@
 """Where builds run: the interface :class:`Executor`, and its implementation over SSH."""
 
-from farm.executor.base import AttemptState, Executor, Launch, NodeFile, Progress, Result
+from farm.executor.base import (
+    AttemptState,
+    Build,
+    Command,
+    Executor,
+    Launch,
+    Limits,
+    NodeFile,
+    Progress,
+    Result,
+    Task,
+    Update,
+    Vitals,
+)
 
-__all__ = ["AttemptState", "Executor", "Launch", "NodeFile", "Progress", "Result"]
+__all__ = [
+    "AttemptState",
+    "Build",
+    "Command",
+    "Executor",
+    "Launch",
+    "Limits",
+    "NodeFile",
+    "Progress",
+    "Result",
+    "Task",
+    "Update",
+    "Vitals",
+]

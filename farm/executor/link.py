@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from typing import Final
 
-import invoke
 import paramiko
 from fabric import Config, Connection
 
@@ -13,7 +12,7 @@ from farm.errors import NodeError
 from farm.nodes import Address
 
 CONNECT_TIMEOUT_S: Final = 20
-COMMAND_TIMEOUT_S: Final = 120
+STALLED_S: Final = 60
 # Linux closes a link whose peer has confirmed nothing for so long; paramiko's keepalive does not notice.
 USER_TIMEOUT_MS: Final = 30_000
 
@@ -25,30 +24,34 @@ class Link:
         self.address = address
         self._connection: Connection | None = None
 
-    def run(self, command: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
-        """Run a command and return what it printed.
+    @property
+    def is_open(self) -> bool:
+        """Whether it is connected, as far as this side knows."""
+        return self._connection is not None and bool(self._connection.is_connected)
+
+    def execute(self, command: str) -> paramiko.Channel:
+        """Start a command in a channel of its own.
 
         Raises:
-            NodeError: the node can't be reached or trusted, or the command failed there.
+            NodeError: the node can't be reached or trusted, or gives no channel.
         """
-        connection = self._open()
+        transport: paramiko.Transport = self._open().transport
         try:
-            result = connection.run(command, hide=True, warn=True, in_stream=False, timeout=timeout_s)
-        except (OSError, EOFError, paramiko.SSHException, invoke.exceptions.CommandTimedOut) as error:
+            channel = transport.open_session(timeout=CONNECT_TIMEOUT_S)
+            channel.settimeout(CONNECT_TIMEOUT_S)
+            channel.exec_command(command)
+        except (OSError, EOFError, paramiko.SSHException) as error:
             self.close()
-            raise self._error(f"the link broke: {type(error).__name__}: {error}") from error
-        if not result.ok:
-            last = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()[-1]
-            raise self._error(
-                f"`{command.split(maxsplit=1)[0]}` ended with code {result.exited}: {last}",
-                hint=f"run `farm provision {self.address.name}`",
-            )
-        return str(result.stdout)
+            raise self._error(f"it gives no channel: {type(error).__name__}: {error}") from error
+        return channel
 
     def sftp(self) -> paramiko.SFTPClient:
         """Return the connection's SFTP client."""
         try:
             client: paramiko.SFTPClient = self._open().sftp()
+            channel = client.get_channel()
+            if channel is not None:
+                channel.settimeout(STALLED_S)
         except (OSError, EOFError, paramiko.SSHException) as error:
             self.close()
             raise self._error(f"no SFTP: {error}") from error

@@ -1,154 +1,179 @@
-"""Builds on a node over SSH: the controller's side of ``farm-node`` (:mod:`farm.node`)."""
+"""Builds on a node over SSH: the controller's side of ``farm-node serve`` (:mod:`farm.node`)."""
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import io
-import json
+import builtins
 import shlex
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import ClassVar, Final
 
-import paramiko
-
-from farm.errors import NodeError
-from farm.executor.base import AttemptState, Launch, NodeFile, Progress, Result
+from farm.errors import LyingNodeError, NodeError
+from farm.executor import answers
+from farm.executor.answers import checked
+from farm.executor.base import AttemptState, Build, Launch, NodeFile, Update, Vitals
+from farm.executor.files import get, put
 from farm.executor.link import Link
+from farm.executor.session import SHOWN, Session
 from farm.node import VERSION
 from farm.nodes import Facts, Node
-from farm.upstream import sha256_of
 
 FARM_NODE: Final = "/usr/local/lib/wheelfarm/farm-node"
+# A board's Python starts in seconds, a slow login shell adds to it.
+HELLO_S: Final = 60.0
+ANSWER_S: Final = 30.0
+# It compiles a program, and asks dpkg and compilers.
+PREPARE_S: Final = 180.0
+CANCEL_S: Final = 60.0
+SLOW_S: Final = 5.0
 
 
 class SshExecutor:
-    """An :class:`farm.executor.Executor` for one node, over one SSH connection."""
+    """An :class:`farm.executor.Executor` for one node: one connection, one channel, and SFTP for files."""
+
+    places_jobs: ClassVar[bool] = False
 
     def __init__(self, node: Node) -> None:
         self.node = node
         self._link = Link(node.address)
-        self._brought: set[str] = set()
+        self._session: Session | None = None
+        self._builds: set[str] = set()
+        self._waking = threading.Lock()
+        self._polling = False
+        self._woken = False
+        self.connect_s: float | None = None
+        """How long the last connection took to make: TCP, keys, and login."""
+        self.shell_s: float | None = None
+        """How long ``farm-node`` then took to answer: the login shell's start-up files and an interpreter."""
 
-    def probe(self) -> Facts:
-        """See Executor."""
-        answer = self._farm_node("probe")
-        # Before the rest is read: another version's facts may have other fields.
-        version = json.loads(answer).get("runner_version")
-        if version != VERSION:
-            raise NodeError(
-                self.node.name,
-                f"its farm-node has version {version}, this controller needs {VERSION}",
-                hint=f"run `farm provision {self.node.name}`",
-            )
-        return Facts.from_json(answer)
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes this node's link worse than it had to be, in words for a person."""
+        found = []
+        if self._session is not None and self._session.noise.strip():
+            first = self._session.noise.strip().splitlines()[0][:SHOWN]
+            found.append(f"its shell prints text at login: {first!r}")
+        if (self.connect_s or 0) > SLOW_S:
+            found.append(f"connecting took {self.connect_s:.1f} s")
+        if (self.shell_s or 0) > SLOW_S:
+            found.append(f"its shell and farm-node took {self.shell_s:.1f} s to start")
+        return tuple(found)
 
-    def start(self, launch: Launch) -> None:
+    def prepare(self) -> Facts:
         """See Executor."""
-        incoming = f"{self.node.root}/incoming"
-        self._bring(launch.sdist, f"{incoming}/{launch.spec.sdist_sha256}", launch.spec.sdist_filename)
-        spec = json.dumps(launch.to_json()).encode()
-        self._put(io.BytesIO(spec), len(spec), f"{incoming}/{launch.attempt_id}.json")
-        self._farm_node("start", launch.attempt_id)
+        answer = self._ask("prepare", PREPARE_S)
+        return checked(self.node.name, "facts", lambda: answers.facts(answer))
 
-    def poll(self, offsets: Mapping[str, int]) -> Sequence[Progress]:
+    def start(self, launch: Launch) -> Vitals:
         """See Executor."""
-        if not offsets:
-            return []
-        answer = json.loads(
-            self._farm_node("poll", *(f"{name}:{offset}" for name, offset in offsets.items()))
-        )
-        return [_progress(item) for item in answer["attempts"]]
+        task = launch.task
+        if isinstance(task, Build):
+            self._builds.add(launch.attempt_id)
+        answer = self._start(launch)
+        if "missing" in answer and isinstance(task, Build):
+            wanted = f"incoming/{task.spec.sdist_sha256}/{task.spec.sdist_filename}"
+            if answer["missing"] != wanted:
+                raise LyingNodeError(self.node.name, f"it asks for {str(answer['missing'])[:SHOWN]!r}")
+            put(self._link, task.sdist, f"{self.node.root}/{wanted}")
+            answer = self._start(launch)
+        return checked(self.node.name, "vitals", lambda: answers.vitals(answer))
+
+    def list(self) -> Mapping[str, AttemptState]:
+        """See Executor."""
+        answer = self._ask("list")
+        return checked(self.node.name, "list of attempts", lambda: answers.states(answer))
+
+    def poll(self, offsets: Mapping[str, int], wait_s: float = 0.0) -> Update:
+        """See Executor."""
+        session = self._open()
+        with self._waking:
+            wait_s, self._woken = (0.0, False) if self._woken else (wait_s, False)
+            self._polling = True
+        try:
+            answer = session.request("poll", ANSWER_S + wait_s, offsets=dict(offsets), wait_s=wait_s)
+        finally:
+            with self._waking:
+                self._polling = False
+        return checked(self.node.name, "answer to a poll", lambda: self._update(answer, offsets))
+
+    def wake(self) -> None:
+        """See Executor."""
+        with self._waking:
+            session = self._session
+            if self._polling and session is not None:
+                session.interrupt()
+            else:
+                self._woken = True
+
+    def read_log(self, attempt_id: str, offset: int) -> bytes:
+        """See Executor."""
+        answer = self._ask("read_log", attempt=attempt_id, offset=offset)
+        return checked(self.node.name, "log", lambda: answers.log(answer))
 
     def collect(self, attempt_id: str, file: NodeFile, directory: Path) -> Path:
         """See Executor."""
-        if Path(file.filename).name != file.filename:
-            raise NodeError(self.node.name, f"it names a file {file.filename!r}: not a plain file name")
-        directory.mkdir(parents=True, exist_ok=True)
-        partial = directory / f".{file.filename}.partial"
-        try:
-            self._link.sftp().get(
-                f"{self.node.root}/jobs/{attempt_id}/wheelhouse/{file.filename}", str(partial)
-            )
-        except (OSError, EOFError, paramiko.SSHException) as error:
-            self._link.close()
-            raise NodeError(self.node.name, f"{file.filename} can't be collected: {error}") from error
-        actual = sha256_of(partial)
-        if actual != file.sha256:
-            partial.unlink()
-            raise NodeError(
-                self.node.name, f"{file.filename} arrived with sha256 {actual}, the node said {file.sha256}"
-            )
-        return partial.replace(directory / file.filename)
+        self._open()
+        source = f"{self.node.root}/jobs/{attempt_id}/wheelhouse/{file.filename}"
+        return get(self._link, source, file, directory)
 
     def cancel(self, attempt_id: str) -> None:
         """See Executor."""
-        self._farm_node("cancel", attempt_id)
+        answer = self._ask("cancel", CANCEL_S, attempt=attempt_id)
+        if answer.get("state") == AttemptState.RUNNING:
+            raise NodeError(self.node.name, f"{attempt_id} does not end", hint="look at its processes there")
 
     def forget(self, attempt_id: str) -> None:
         """See Executor."""
-        self._farm_node("forget", attempt_id)
+        self._ask("forget", attempt=attempt_id)
+        self._builds.discard(attempt_id)
 
     def close(self) -> None:
         """See Executor."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
         self._link.close()
 
-    def _farm_node(self, *arguments: str) -> str:
-        return self._link.run(shlex.join([FARM_NODE, "--root", self.node.root, *arguments]))
+    def _start(self, launch: Launch) -> Mapping[str, object]:
+        return self._ask("start", attempt=launch.attempt_id, spec=launch.to_json())
 
-    def _bring(self, path: Path, directory: str, filename: str) -> None:
-        """Upload a file once; its directory is its hash, so what lies there under its name is right."""
-        target = f"{directory}/{filename}"
-        if target in self._brought:
-            return
-        # Where it can't be made, it is there already or the upload says why.
-        with contextlib.suppress(OSError):
-            self._link.sftp().mkdir(directory)
-        with path.open("rb") as content:
-            self._put(content, path.stat().st_size, target)
-        self._brought.add(target)
+    def _ask(self, operation: str, timeout_s: float = 0.0, **fields: object) -> Mapping[str, object]:
+        return self._open().request(operation, timeout_s or ANSWER_S, **fields)
 
-    def _put(self, content: BinaryIO, size: int, target: str) -> None:
-        partial = f"{target}.partial"
+    def _open(self) -> Session:
+        """Return the session; one that ended by itself, or a link that broke, is opened anew."""
+        session = self._session
+        if session is not None and not session.ended and self._link.is_open:
+            return session
+        self.close()
+        began = time.monotonic()
+        channel = self._link.execute(shlex.join([FARM_NODE, "--root", self.node.root, "serve"]))
+        connected = time.monotonic()
+        session = Session(self.node.name, channel)
         try:
-            sftp = self._link.sftp()
-            sftp.putfo(content, partial, file_size=size, confirm=True)
-            sftp.posix_rename(partial, target)
-        except (OSError, EOFError, paramiko.SSHException) as error:
+            self._greet(session)
+        except NodeError:
             self._link.close()
+            raise
+        self.connect_s, self.shell_s = connected - began, time.monotonic() - connected
+        self._session = session
+        return session
+
+    def _greet(self, session: Session) -> None:
+        # Before anything else: another version may mean something else by the same words.
+        version = session.request("hello", HELLO_S).get("version")
+        if version != VERSION:
             raise NodeError(
-                self.node.name, f"{target} can't be written: {error}", hint="is its disk full?"
-            ) from error
+                self.node.name,
+                f"its farm-node has version {str(version)[:SHOWN]}, this controller needs {VERSION}",
+                hint=f"run `farm provision {self.node.name}`",
+            )
 
-
-def _progress(item: Mapping[str, object]) -> Progress:
-    result = item.get("result")
-    return Progress(
-        attempt_id=str(item["attempt"]),
-        state=AttemptState(str(item["state"])),
-        log=base64.b64decode(str(item["log"])),
-        offset=int(str(item["offset"])),
-        more=bool(item.get("more", False)),
-        result=_result(result) if isinstance(result, dict) else None,
-    )
-
-
-def _result(content: Mapping[str, object]) -> Result:
-    wheels, failure = content["wheels"], content["failure"]
-    return Result(
-        failure=None if failure is None else str(failure),
-        message=str(content["message"]),
-        wheels=tuple(NodeFile(**wheel) for wheel in wheels) if isinstance(wheels, list) else (),
-        started_at=float(str(content["started"])),
-        duration_s=float(str(content["duration_s"])),
-        phases_s=_mapping(content, "phases_s"),
-        processor_s=_mapping(content, "processor_s"),
-        toolchain=_mapping(content, "toolchain"),
-    )
-
-
-def _mapping(content: Mapping[str, object], key: str) -> Mapping[str, Any]:
-    # A build may have been started by an older farm-node, which did not say everything.
-    found = content.get(key)
-    return found if isinstance(found, dict) else {}
+    def _update(self, answer: Mapping[str, object], offsets: Mapping[str, int]) -> Update:
+        items = answer["progress"]
+        if not isinstance(items, builtins.list):
+            raise TypeError("progress is no list")
+        builds = frozenset(self._builds)
+        return Update(answers.vitals(answer), [answers.progress(item, offsets, builds) for item in items])

@@ -1,125 +1,144 @@
 """An attempt's life on a board.
 
-An attempt is a directory under ``jobs/``, named ``JOB.ATTEMPT``; making it is the atomic claim, so that
-starting an attempt twice runs it once. The build is detached from the SSH session: it survives the link, the
-controller and a re-provision. Its log goes to a file, its result is written beside the target and renamed,
-and nothing is removed until the controller, having re-hashed the wheels, says ``forget``.
+An attempt is a directory under ``jobs/``, named ``JOB.ATTEMPT``. Its supervisor claims it by linking its own
+identity to ``supervisor.json``, so that starting an attempt twice runs it once. Its log goes to a file, its
+result is written beside the target and renamed, and nothing is removed until the controller, having re-hashed
+the files, says ``forget``.
 """
 
 from __future__ import annotations
 
-import base64
-import json
+import contextlib
 import os
-import shutil
+import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-from farm.node.files import Json, read_json, read_text, write_json
-from farm.node.process import BOOT_ID, end_session, identity, start_time
+from farm.node.files import Json, read_json, write_json
+from farm.node.process import end_all, is_alive, pid_of, remnants
+from farm.node.supervise import Order
 
-LOG_CHUNK_BYTES = 64 * 1024
-GRACE_S = 10
-
-
-def start(root: Path, attempt: str, environments: Path) -> Json:
-    """Claim the attempt and start it detached; a second call finds it claimed and starts nothing."""
-    spec = root / "incoming" / f"{attempt}.json"
-    job = root / "jobs" / attempt
-    job.parent.mkdir(parents=True, exist_ok=True)
-    if (job / "claimed").exists():
-        return {"attempt": attempt, "started": False}
-    # A claim cut off between mkdir and this marker never started anything: it is taken again.
-    job.mkdir(exist_ok=True)
-    shutil.copyfile(spec, job / "spec.json")
-    (job / "log").touch()
-    try:
-        (job / "claimed").touch(exist_ok=False)
-    except FileExistsError:
-        return {"attempt": attempt, "started": False}
-    # The Python of the build tools has pyproject_hooks; where it is missing, the supervisor says so.
-    tools = environments / str(read_json(job / "spec.json").get("python")) / "bin/python"
-    python = str(tools) if tools.exists() else sys.executable
-    with (job / "log").open("ab") as log:
-        supervisor = subprocess.Popen(
-            [
-                *(python, "-P", str(Path(__file__).with_name("__main__.py"))),
-                *("--root", str(root), "--environments", str(environments), "supervise", attempt),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=job,
-            start_new_session=True,
-        )
-    write_json(job / "supervisor.json", identity(supervisor.pid))
-    spec.unlink(missing_ok=True)
-    return {"attempt": attempt, "started": True}
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,200}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def poll(root: Path, attempt: str, offset: str) -> Json:
-    """Return an attempt's state, its result if it has one, and its log from ``offset`` (bytes)."""
-    job = root / "jobs" / attempt
-    answer: Json = {"attempt": attempt, "state": "unknown", "log": "", "offset": int(offset)}
-    if not job.is_dir():
-        return answer
+class RefusedError(Exception):
+    """A request that can't be met; its text goes to the controller."""
+
+
+def job_of(root: Path, attempt: object) -> Path:
+    """Return an attempt's folder."""
+    if not isinstance(attempt, str) or not NAME.fullmatch(attempt):
+        raise RefusedError(f"not an attempt's name: {attempt!r}")
+    return root / "jobs" / attempt
+
+
+def state(job: Path) -> tuple[str, Json]:
+    """Return an attempt's state, and its result if it has one."""
     result = job / "result.json"
-    # The order matters: the result is looked for before the log is read, so that a finished attempt's
-    # last poll never misses the end of the log.
-    finished = result.exists()
-    running = finished or alive(job)
-    with (job / "log").open("rb") as log:
-        log.seek(int(offset))
-        chunk = log.read(LOG_CHUNK_BYTES)
-        answer["more"] = log.read(1) != b""
-    answer["log"] = base64.b64encode(chunk).decode()
-    answer["offset"] = int(offset) + len(chunk)
-    if finished or result.exists():
-        answer["state"] = "finished"
-        answer["result"] = json.loads(result.read_text(encoding="utf-8"))
-    else:
-        answer["state"] = "running" if running else "lost"
-    return answer
-
-
-def cancel(root: Path, attempt: str) -> Json:
-    """End the attempt: supervisor, build and all its children share one session."""
-    job = root / "jobs" / attempt
-    if not alive(job):
-        return {"attempt": attempt, "cancelled": False}
-    os.kill(_pid(read_json(job / "supervisor.json")), signal.SIGTERM)
-    return {"attempt": attempt, "cancelled": True}
-
-
-def forget(root: Path, attempt: str) -> Json:
-    """Remove a finished attempt; one that still runs is refused."""
-    job = root / "jobs" / attempt
-    if job.is_dir() and not (job / "result.json").exists() and alive(job):
-        return {"attempt": attempt, "forgotten": False}
-    leader = read_json(job / "supervisor.json")
-    # A killed supervisor may have left its build running. After a restart, or with its number taken by
-    # another process, there is nothing of it any more.
-    if leader and leader["boot_id"] == read_text(BOOT_ID) and not start_time(_pid(leader)):
-        end_session(_pid(leader))
-    if job.is_dir():
-        # Renamed first: a removal that is cut off must not leave half an attempt under its name.
-        doomed = job.with_name(f".{attempt}.{os.getpid()}")
-        job.rename(doomed)
-        shutil.rmtree(doomed)
-    return {"attempt": attempt, "forgotten": True}
-
-
-def alive(job: Path) -> bool:
-    """Return whether the attempt's supervisor runs, or may be about to."""
+    content = read_json(result)
+    if content:
+        return "finished", content
     leader = read_json(job / "supervisor.json")
     if not leader:
-        # Claimed, and the starter has not written the identity yet (or died just there).
-        return job.is_dir() and time.time() - job.stat().st_mtime < GRACE_S
-    return bool(leader["start_time"]) and leader == identity(_pid(leader))
+        return "unknown", {}  # a claim that was cut off half way never started anything: it is taken again
+    if is_alive(leader):
+        return "running", {}
+    # It may have ended between the two looks.
+    content = read_json(result)
+    return ("finished", content) if content else ("lost", {})
 
 
-def _pid(leader: Json) -> int:
-    return int(str(leader["pid"]))
+def missing(root: Path, task: Json) -> str:
+    """Return the sdist that the task needs and this board lacks, as a path below the root, or nothing."""
+    if task.get("task") != "build":
+        return ""
+    digest, name = task.get("sdist_sha256"), task.get("sdist_filename")
+    if not isinstance(digest, str) or not SHA256.fullmatch(digest):
+        raise RefusedError(f"not a sha256: {digest!r}")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise RefusedError(f"not a file's name: {name!r}")
+    folder = root / "incoming" / digest
+    try:
+        os.utime(folder / name)
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        return f"incoming/{digest}/{name}"
+    return ""
+
+
+def is_claimed(job: Path) -> bool:
+    """Return whether a supervisor has, or had, the attempt."""
+    return (job / "supervisor.json").exists() or (job / "result.json").exists()
+
+
+def prepared(root: Path, environments: Path, job: Path, spec: Json) -> Order:
+    """Make an attempt ready to be claimed."""
+    order = Order(root, job, environments, spec)
+    argv = order.task.get("argv")
+    if order.task.get("task") == "command" and not (
+        isinstance(argv, list) and argv and all(isinstance(item, str) for item in argv)
+    ):
+        raise RefusedError("a command is a list of texts")
+    if order.task.get("task") not in {"build", "command"} or not order.limit("time_s") > 0:
+        raise RefusedError("a spec has a task that is known, and a time limit")
+    job.mkdir(parents=True, exist_ok=True)
+    write_json(job / "spec.json", spec)
+    return order
+
+
+def order_of(root: Path, environments: Path, attempt: str) -> Order:
+    """Return the order of an attempt that was made ready."""
+    job = job_of(root, attempt)
+    return Order(root, job, environments, read_json(job / "spec.json"))
+
+
+def cancel(job: Path) -> bool:
+    """Tell a running attempt's supervisor to end it; what a killed one left is ended here and now.
+
+    Returns True where the supervisor was told and its end is to be waited for.
+    """
+    now, _ = state(job)
+    leader = read_json(job / "supervisor.json")
+    if now == "running":
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid_of(leader), signal.SIGTERM)
+            return True
+    if now == "lost":
+        end_remnants(job)
+        write_json(job / "result.json", _cancelled())
+    return False
+
+
+def doomed(job: Path) -> Path | None:
+    """Take an attempt away from under its name; what is returned is then to be removed, if it is anything.
+
+    Renamed first: a removal that is cut off must not leave half an attempt under its name.
+    """
+    now, _ = state(job)
+    if now == "running":
+        raise RefusedError(f"{job.name} still runs: cancel it first")
+    if now == "lost":
+        end_remnants(job)
+    target = job.with_name(f".{job.name}.{os.getpid()}")
+    try:
+        job.rename(target)
+    except FileNotFoundError:
+        return None
+    return target
+
+
+def end_remnants(job: Path) -> None:
+    """End the processes that a killed supervisor left."""
+    leader = read_json(job / "supervisor.json")
+    end_all(lambda: remnants(leader, str(job)), 0.0)
+
+
+def _cancelled() -> Json:
+    return {
+        "failure": "cancelled",
+        "message": "cancelled by the controller, after its supervisor was killed",
+        "wheels": [],
+        "started": 0.0,
+        "duration_s": 0.0,
+    }

@@ -1,4 +1,4 @@
-"""One build, from an sdist to a repaired wheel; runs under the Python of the build tools."""
+"""One build, from an sdist to a repaired wheel: the task ``build`` of a supervisor."""
 
 from __future__ import annotations
 
@@ -6,65 +6,31 @@ import contextlib
 import fcntl
 import os
 import shutil
-import signal
 import subprocess
+import sys
 import tarfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO
 
 from farm.node import facts
 from farm.node.environment import BuildSystem, Environments, ProjectError, build_system, pinned
 from farm.node.failure import StepError
 from farm.node.farm_index import FarmIndex
-from farm.node.files import Json, read_json, sha256_of, write_json
+from farm.node.files import Json, artifacts, read_json, sha256_of, write_json
 from farm.node.source import source_epoch, unpack
+from farm.node.supervise import Supervisor, say
 from farm.node.variables import WRAPPERS, Places, make_folders, uses_download_cache, variables
 
 if TYPE_CHECKING:
     from pyproject_hooks import BuildBackendHookCaller
 
-GRACE_S = 10
-KILL_POLL_S = 0.1
+ANSWER_S = 10
 CACHE_AGE_S = 60 * 24 * 3600
 # Provisioning writes them; tests have their own.
 SETTINGS = Path(os.environ.get("WHEELFARM_SETTINGS", "/etc/wheelfarm"))
-T = TypeVar("T")
-
-
-def supervise(root: Path, attempt: str, environments: Path) -> Json:
-    """Run the build's steps, enforce the time limit (F30) and leave a durable result (F22)."""
-    job = root / "jobs" / attempt
-    build = Build(root, job, read_json(job / "spec.json"), environments)
-    signal.signal(signal.SIGTERM, build.on_terminate)
-    began = time.monotonic()
-    result: Json = {"attempt": attempt, "started": time.time(), "failure": None, "message": "", "wheels": []}
-    try:
-        with build.places():
-            result["wheels"] = build.run()
-    except StepError as error:
-        result["failure"], result["message"] = error.failure, str(error)
-    except OSError as error:
-        result["failure"], result["message"] = "node", f"{type(error).__name__}: {error}"
-    except Exception as error:  # noqa: BLE001  # whatever a hostile sdist raises must leave a result
-        result["failure"], result["message"] = "build", f"{type(error).__name__}: {error}"
-    # From here on the build is over; a late cancel must not undo its result.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    result["duration_s"] = round(time.monotonic() - began, 2)
-    result["phases_s"] = build.phases
-    result["processor_s"] = build.processor
-    result["toolchain"] = build.toolchain
-    say(f"finished: {result['failure'] or 'ok'} {result['message']}".rstrip())
-    write_json(job / "result.json", result)
-    forget_old_caches(root / "cache")
-    return {}
-
-
-def say(text: str) -> None:
-    """Write a line of the farm's own into the build's log."""
-    print(f"[farm] {text}", flush=True)
 
 
 def forget_old_caches(folder: Path) -> None:
@@ -77,17 +43,16 @@ def forget_old_caches(folder: Path) -> None:
 class Build:
     """The steps of one attempt."""
 
-    def __init__(self, root: Path, job: Path, spec: Json, environments: Path) -> None:
-        self.root = root
-        self.job = job
-        self.spec = spec
-        self.environments = environments
-        self.deadline = time.monotonic() + float(str(spec["timeout_s"]))
-        self.phases: dict[str, float] = {}
-        self.processor: dict[str, float] = {}
+    def __init__(self, supervisor: Supervisor) -> None:
+        order = supervisor.order
+        self.supervisor = supervisor
+        self.timed = supervisor.timed
+        self.root = order.root
+        self.job = order.job
+        self.spec = order.task
+        self.environments = order.environments
         self.toolchain: Json = {}
-        self.child: subprocess.Popen[bytes] | None = None
-        self.at = Places(job, job, environments / str(spec["python"]))
+        self.at = Places(order.job, order.job, order.environments / str(self.spec["python"]))
         self.variables: dict[str, str] = {}
         self.constraints: Path | None = None
 
@@ -104,11 +69,18 @@ class Build:
         finally:
             if self.at.sccache.exists():
                 subprocess.run(["/usr/bin/sccache", "--stop-server"], env=self.variables, check=False)
+            self.supervisor.end_family()
             shutil.rmtree(work, ignore_errors=True)
             lock.close()
 
     def run(self) -> list[Json]:
         """Run all steps and return the files that came out, with size and sha256: the wheel is the first."""
+        forget_old_caches(self.root / "cache")
+        with self.places():
+            return self.steps()
+
+    def steps(self) -> list[Json]:
+        """Run the steps in the build's folders."""
         wheelhouse = self.job / "wheelhouse"
         wheelhouse.mkdir(exist_ok=True)
         self.timed("describe", self.describe)
@@ -125,19 +97,7 @@ class Build:
         if len(wheels) != 1:
             raise StepError("build", f"expected one wheel after repair, found {len(wheels)}")
         extra = sorted(wheelhouse.glob("*.debug.tar.gz"))
-        return [
-            {"filename": path.name, "size": path.stat().st_size, "sha256": sha256_of(path)}
-            for path in (*wheels, *extra)
-        ]
-
-    def timed(self, phase: str, step: Callable[[], T]) -> T:
-        """Run a step and keep how long it took, by the clock and of processors, in seconds."""
-        began, used = time.monotonic(), _processor_s()
-        try:
-            return step()
-        finally:
-            self.phases[phase] = round(time.monotonic() - began, 2)
-            self.processor[phase] = round(_processor_s() - used, 2)
+        return artifacts((*wheels, *extra))
 
     def describe(self) -> None:
         """Check that the board has what the job needs and write it all into the log (F13, F20)."""
@@ -160,6 +120,7 @@ class Build:
         """Check the sdist's hash and unpack it; returns the source directory."""
         sdist = self.sdist()
         if not sdist.exists() or sha256_of(sdist) != self.spec["sdist_sha256"]:
+            sdist.unlink(missing_ok=True)  # the next start asks the controller for it again
             raise StepError("node", f"the sdist on this board is missing or damaged: {sdist.name}")
         return unpack(
             sdist,
@@ -240,8 +201,14 @@ class Build:
 
     def hooks(self, source: Path, system: BuildSystem, environment: Path) -> BuildBackendHookCaller:
         """Return the caller of the project's own PEP 517 backend (F04)."""
-        # Only the environment of the build tools has it, and only a build needs it.
-        from pyproject_hooks import BuildBackendHookCaller  # noqa: PLC0415
+        # Of the build tools' environment; pure Python, so it runs under this interpreter as well.
+        sys.path += [str(path) for path in self.at.tools.glob("lib/python3.*/site-packages")]
+        try:
+            from pyproject_hooks import BuildBackendHookCaller  # noqa: PLC0415
+        except ImportError as error:
+            raise StepError(
+                "node", f"{self.at.tools} has no pyproject_hooks; run `farm provision`"
+            ) from error
 
         path = self.at.search_path(environment)
 
@@ -295,42 +262,8 @@ class Build:
         failure: str = "build",
         message: str = "the build did not succeed",
     ) -> None:
-        """Run one command in its own process group, within what is left of the time limit.
-
-        A command that ends with an error fails the job with class ``failure``; the log has its output.
-        """
-        say("$ " + " ".join(command))
-        self.child = subprocess.Popen(
-            command, cwd=cwd, env={**self.variables, **extra}, stdin=subprocess.DEVNULL, process_group=0
-        )
-        try:
-            code = self.child.wait(timeout=max(0.0, self.deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self.kill_child()
-            raise StepError("timeout", f"not done after {self.spec['timeout_s']} s") from None
-        finally:
-            self.child = None
-        if code:
-            raise StepError(failure, f"{message}: {Path(command[0]).name} ended with code {code}")
-
-    def kill_child(self) -> None:
-        """End the running step's process group: first politely, then not."""
-        child = self.child
-        if child is None:
-            return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(child.pid, number)
-            except ProcessLookupError:
-                return
-            end = time.monotonic() + GRACE_S
-            while child.poll() is None and time.monotonic() < end:
-                time.sleep(KILL_POLL_S)
-
-    def on_terminate(self, _number: int, _frame: object) -> None:
-        """End the build when the controller cancels it."""
-        self.kill_child()
-        raise StepError("cancelled", "cancelled by the controller")
+        """Run one command with the build's variables; see Supervisor."""
+        self.supervisor.call(command, cwd, {**self.variables, **extra}, failure, message)
 
 
 @contextlib.contextmanager
@@ -367,7 +300,7 @@ def answers(url: str) -> bool:
     import urllib.request  # noqa: PLC0415  # slow to import on a board
 
     try:
-        with urllib.request.urlopen(url, timeout=GRACE_S) as response:  # noqa: S310  # provisioning wrote it
+        with urllib.request.urlopen(url, timeout=ANSWER_S) as response:  # noqa: S310  # provisioning wrote it
             return bool(response.status == 200)  # noqa: PLR2004
     except OSError:
         return False
@@ -383,11 +316,6 @@ def keep_debug(wheel: Path, archive: Path, folder: Path) -> None:
         subprocess.run(["/usr/bin/objcopy", "--only-keep-debug", str(path), str(target)], check=True)
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(folder / "split", arcname=wheel.stem)
-
-
-def _processor_s() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
 
 
 def _list(value: object) -> list[object]:

@@ -7,26 +7,33 @@ import platform
 import shutil
 import struct
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
 from farm.node import VERSION
-from farm.node.files import Json, read_text
-from farm.node.process import BOOT_ID
+from farm.node.files import Json, read_json, read_text
+from farm.node.process import boot_id
 
 # ELF's e_machine (psABI documents), and the scripts that may stand in front of a program.
 MACHINES = {243: "riscv64", 62: "x86_64", 183: "aarch64"}
 SCRIPTS_DEEP = 4
+CALIBRATION = "/etc/wheelfarm/calibration.json"
+TINY = (
+    "#include <math.h>\n#include <stdio.h>\nint main(int n, char **v) { return puts(v[0]) + (int)sin(n); }\n"
+)
+COMPILE_S = 60
 
 
 def probe(root: Path, environments: Path) -> Json:
     """Return what this board is: ISA, cores, memory, disk, Pythons, toolchains, installed packages."""
-    (root / "incoming").mkdir(parents=True, exist_ok=True)
+    for name in ("incoming", "jobs"):
+        (root / name).mkdir(parents=True, exist_ok=True)
     return {
         "runner_version": VERSION,
         "machine": platform.machine(),
         "machine_id": read_text("/etc/machine-id"),
-        "boot_id": read_text(BOOT_ID),
+        "boot_id": boot_id(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "disk_free_bytes": shutil.disk_usage(root).free,
@@ -34,7 +41,10 @@ def probe(root: Path, environments: Path) -> Json:
         "clock": time.time(),
         "pythons": sorted(path.name for path in environments.glob("cp3*") if (path / "bin/python").exists()),
         "apt_packages": sorted(installed_packages()),
-        "attempts": sorted(path.name for path in (root / "jobs").glob("*") if path.is_dir()),
+        "attempts": sorted(path.name for path in (root / "jobs").glob("[!.]*") if path.is_dir()),
+        "model": model(),
+        "speed": _speed(),
+        "selftest": selftest(root),
         **toolchain(),
     }
 
@@ -51,6 +61,37 @@ def toolchain() -> Json:
         "rustc": output("rustc", "--version").strip(),
         "compilers": compilers(),
     }
+
+
+def model() -> str:
+    """Return which board this is."""
+    tree = read_text("/proc/device-tree/model").strip("\0")
+    if tree:
+        return tree
+    if _cpuinfo("uarch") == "qemu":  # user emulation, which shows the host's DMI tables as well
+        return "virtual"
+    return read_text("/sys/class/dmi/id/product_name") or _cpuinfo("model name")
+
+
+def selftest(root: Path) -> str:
+    """Return why this board can't compile, link and write a program, in one line; empty if it can (F21)."""
+    try:
+        with tempfile.TemporaryDirectory(dir=root, prefix=".selftest.") as folder:
+            source = Path(folder, "tiny.c")
+            source.write_text(TINY, encoding="utf-8")
+            command = ["gcc", "-O1", str(source), "-o", f"{folder}/tiny", "-lm"]
+            done = subprocess.run(command, check=False, capture_output=True, timeout=COMPILE_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{type(error).__name__}: {error}"
+    if not done.returncode:
+        return ""
+    said = done.stderr.decode(errors="replace").strip().splitlines() or ["no output"]
+    return f"gcc ended with code {done.returncode}: {said[-1][:200]}"
+
+
+def _speed() -> float | None:
+    speed = read_json(CALIBRATION).get("speed")
+    return float(speed) if isinstance(speed, int | float) else None
 
 
 def compilers() -> dict[str, str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 Json = dict[str, object]
+RESERVE_BYTES = 32 * 1024
 
 
 def read_text(path: str | Path) -> str:
@@ -17,23 +19,51 @@ def read_text(path: str | Path) -> str:
         return ""
 
 
-def read_json(path: Path) -> Json:
-    """Return the object in a file, or an empty one where there is no file."""
+def read_json(path: str | Path) -> Json:
+    """Return the object in a file; an empty one where there is no file, or one that a power cut left torn."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        with open(path, "rb") as file:  # noqa: PTH123  # polls read many of them, and Path is slow on a board
+            content = json.loads(file.read())
+    except (FileNotFoundError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
 def write_json(path: Path, content: Json) -> None:
-    """Write durably: to a temporary name, flushed to disk, then renamed."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
+    """Write to a name of this process's own, then rename: who reads sees all of it or nothing."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(content), encoding="utf-8")
     partial.replace(path)
+
+
+class Durable:
+    """A file that will be written once, at the end, and must then be on the disk: even on one that got full.
+
+    Its room is reserved at the start; until it is written, there is no file of its name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._partial = path.with_name(f".{path.name}.{os.getpid()}")
+        self._file = os.open(self._partial, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        try:
+            os.posix_fallocate(self._file, 0, RESERVE_BYTES)
+        except OSError:
+            self.drop()
+            raise
+
+    def drop(self) -> None:
+        """Give the room back."""
+        os.close(self._file)
+        self._partial.unlink(missing_ok=True)
+
+    def write(self, content: Json) -> None:
+        """Write it; it survives a power cut from here on."""
+        data = json.dumps(content).encode()
+        os.pwrite(self._file, data, 0)
+        os.ftruncate(self._file, len(data))
+        os.fsync(self._file)
+        self._partial.replace(self._path)
 
 
 def sha256_of(path: Path) -> str:
@@ -42,3 +72,13 @@ def sha256_of(path: Path) -> str:
 
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def artifacts(paths: Iterable[Path]) -> list[Json]:
+    """Return names, sizes and hashes of files, once they are on the disk (F22)."""
+    found: list[Json] = []
+    for path in paths:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        found.append({"filename": path.name, "size": path.stat().st_size, "sha256": sha256_of(path)})
+    return found

@@ -29,7 +29,7 @@ HOST: dict[str, object] = {
     "farm_index_url": "http://index:8080/",
 }
 FACTS = Facts(
-    runner_version=2,
+    runner_version=3,
     hostname="f3-a",
     machine="riscv64",
     machine_id="a" * 32,
@@ -49,6 +49,9 @@ FACTS = Facts(
     pythons=("cp313",),
     apt_packages=frozenset({"libffi-dev"}),
     attempts=(),
+    model="Banana Pi BPI-F3",
+    selftest="",
+    speed=1.0,
 )
 
 

@@ -1,0 +1,79 @@
+"""Files to a node and from it, over SFTP."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Final
+
+import paramiko
+
+from farm.errors import LyingNodeError, NodeError
+from farm.executor.base import MAX_WHEEL_BYTES, NodeFile
+from farm.executor.link import Link
+
+CHUNK_BYTES: Final = 256 * 1024
+BROKEN: Final = (EOFError, paramiko.SSHException, TimeoutError)
+
+
+def put(link: Link, path: Path, target: str) -> None:
+    """Upload a file; under its name it is complete."""
+    # Two controllers, or one that was cut off and its successor, never write into the same file.
+    partial = f"{target}.{os.urandom(4).hex()}.partial"
+    try:
+        sftp = link.sftp()
+        sftp.put(str(path), partial, confirm=True)
+        sftp.posix_rename(partial, target)
+    except (OSError, *BROKEN) as error:
+        link.close()
+        raise NodeError(
+            link.address.name, f"{target} can't be written: {error}", hint="is its disk full?"
+        ) from error
+
+
+def get(link: Link, source: str, file: NodeFile, directory: Path) -> Path:
+    """Download a file into a folder.
+
+    Raises:
+        LyingNodeError: its name is a path, or it is not what was promised; no more than that is downloaded.
+        NodeError: the link broke.
+    """
+    node = link.address.name
+    if Path(file.filename).name != file.filename or file.filename.startswith("."):
+        raise LyingNodeError(node, f"it names a file {file.filename!r}: not a plain file name")
+    if file.size > MAX_WHEEL_BYTES:
+        raise LyingNodeError(node, f"{file.filename} is said to have {file.size} bytes")
+    directory.mkdir(parents=True, exist_ok=True)
+    partial = directory / f".{file.filename}.partial"
+    try:
+        size, digest = _download(link, source, partial, file.size)
+        if (size, digest) != (file.size, file.sha256):
+            said = f"{file.size} bytes with sha256 {file.sha256}"
+            text = f"{file.filename} arrived with {size} bytes and sha256 {digest}, the node said {said}"
+            raise LyingNodeError(node, text)
+        return partial.replace(directory / file.filename)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _download(link: Link, source: str, target: Path, promised: int) -> tuple[int, str]:
+    """Copy what is there; one byte more than was promised is enough to know."""
+    digest, size = hashlib.sha256(), 0
+    with target.open("wb") as local:
+        try:
+            with link.sftp().open(source, "rb") as remote:
+                there = remote.stat().st_size
+                if there is not None and there > promised:
+                    return there, "unread"
+                remote.prefetch(promised)
+                while chunk := remote.read(min(CHUNK_BYTES, promised + 1 - size)):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    local.write(chunk)
+        except FileNotFoundError:
+            return 0, "of nothing: there is no such file"
+        except (OSError, *BROKEN) as error:
+            link.close()
+            raise NodeError(link.address.name, f"{target.name[1:-8]} can't be collected: {error}") from error
+    return size, digest.hexdigest()

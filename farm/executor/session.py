@@ -1,0 +1,139 @@
+"""One conversation with ``farm-node serve``: a request, and its answer within a time limit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import paramiko
+
+from farm.errors import LyingNodeError, NodeError
+
+# A chunk of log of each attempt that a node could hold, in base64, with room to spare.
+MAX_ANSWER_BYTES: Final = 16 << 20
+MAX_NOISE_BYTES: Final = 64 * 1024
+CHUNK_BYTES: Final = 256 * 1024
+SHOWN: Final = 200
+LAST_WORDS_S: Final = 1.0
+
+
+class Session:
+    """JSON lines over one channel; ends with its first error."""
+
+    def __init__(self, node: str, channel: paramiko.Channel) -> None:
+        self._node = node
+        self._channel = channel
+        self._pending = bytearray()
+        self._number = 0
+        self._writing = threading.Lock()
+        self.noise = ""
+        """What was printed before the first answer: by the login shell's start-up files."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the other side is gone, as far as this one knows."""
+        return bool(self._channel.closed or self._channel.eof_received)
+
+    def request(self, operation: str, timeout_s: float, **fields: object) -> Mapping[str, object]:
+        """Ask, and return the answer.
+
+        Raises:
+            NodeError: none came in time, the link broke, or the node refuses.
+            LyingNodeError: what came is no answer.
+        """
+        self._number += 1
+        try:
+            self._send({"id": self._number, "op": operation, **fields}, timeout_s)
+            answer = self._answer(time.monotonic() + timeout_s)
+        except TimeoutError as error:
+            self.close()
+            raise self._error(f"no answer to `{operation}` within {timeout_s:g} s") from error
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            why = self._why(error)
+            self.close()
+            raise self._error(f"the link broke during `{operation}`: {why}") from error
+        except NodeError:
+            self.close()
+            raise
+        if answer.get("id") != self._number:
+            self.close()
+            raise LyingNodeError(
+                self._node, f"it answers what was not asked: id {str(answer.get('id'))[:SHOWN]}"
+            )
+        if "error" in answer:
+            raise self._error(f"it refuses `{operation}`: {str(answer['error'])[:SHOWN]}")
+        return answer
+
+    def interrupt(self) -> None:
+        """Let a request that waits be answered now; may come from another thread."""
+        try:
+            self._send({"op": "wake"}, 1.0)
+        except (OSError, EOFError, paramiko.SSHException):
+            return  # who waits will see it, too
+
+    def close(self) -> None:
+        """End it; what was started there goes on."""
+        self._channel.close()
+
+    def _send(self, request: Mapping[str, object], timeout_s: float) -> None:
+        data = json.dumps(request, separators=(",", ":")).encode() + b"\n"
+        with self._writing:
+            self._channel.settimeout(timeout_s)
+            self._channel.sendall(data)
+
+    def _answer(self, deadline: float) -> Mapping[str, object]:
+        while True:
+            line = self._line(deadline)
+            try:
+                answer = json.loads(line)
+            except ValueError:
+                answer = None
+            if isinstance(answer, dict) and "id" in answer:
+                return answer
+            text = line.decode(errors="replace").strip()
+            if self._number > 1:
+                raise LyingNodeError(self._node, f"its answer is no JSON object with an id: {text[:SHOWN]!r}")
+            # Nothing was answered yet: the login shell's files may print, and this is not ours.
+            self.noise += f"{text}\n"
+            if len(self.noise) > MAX_NOISE_BYTES:
+                raise self._error("no answer, but text without an end")
+
+    def _line(self, deadline: float) -> bytes:
+        searched = 0
+        while (end := self._pending.find(b"\n", searched)) < 0:
+            searched = len(self._pending)
+            if searched > MAX_ANSWER_BYTES:
+                raise LyingNodeError(self._node, f"its answer is longer than {MAX_ANSWER_BYTES} bytes")
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._channel.settimeout(left)
+            data = self._channel.recv(CHUNK_BYTES)
+            if not data:
+                raise EOFError
+            self._pending += data
+        line = bytes(self._pending[:end])
+        del self._pending[: end + 1]
+        return line
+
+    def _why(self, error: Exception) -> str:
+        """Return what is known of an end: what was printed to stderr, and the exit code."""
+        said = ""
+        self._channel.settimeout(LAST_WORDS_S)
+        with contextlib.suppress(OSError):
+            said = self._channel.recv_stderr(MAX_NOISE_BYTES).decode(errors="replace").strip()
+        if self._channel.status_event.wait(LAST_WORDS_S) and self._channel.exit_status >= 0:
+            last = (said or self.noise.strip() or "no output").splitlines()[-1]
+            return f"farm-node ended with code {self._channel.recv_exit_status()}: {last[:SHOWN]}"
+        return f"{type(error).__name__} {error}".strip()
+
+    def _error(self, message: str) -> NodeError:
+        hint = f"run `farm provision {self._node}`"
+        if self.noise.strip():
+            first = self.noise.strip().splitlines()[0][:SHOWN]
+            hint = f"its shell prints text at login ({first!r}): end that in its start-up files"
+        return NodeError(self._node, message, hint=hint)

@@ -1,0 +1,296 @@
+"""A controller's session: requests as JSON lines in, one answer to each as a JSON line out.
+
+It is no daemon: it begins with one SSH channel and ends with it. Nothing is kept here that is not on the disk
+as well, so there may be several at once, and any may be killed.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import selectors
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from farm.node import VERSION, attempt, facts
+from farm.node.attempt import RefusedError
+from farm.node.files import Json, read_json
+from farm.node.launch import Launcher, fork
+from farm.node.process import is_alive, pid_of
+from farm.node.vitals import Vitals
+
+LOG_CHUNK_BYTES = 64 * 1024
+ANSWER_BYTES = 256 * 1024
+LONGEST_REQUEST_BYTES = 1 << 20
+# Output is gathered for so long before it is sent; an end is sent at once.
+TICK_S = 0.2
+# Where the kernel can't tell the end of another's child.
+BLIND_TICK_S = 0.02
+CANCEL_S = 40.0
+IDLE_S = 1800.0
+SDIST_AGE_S = 30 * 24 * 3600
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A request whose answer is not due yet."""
+
+    number: object
+    attempts: frozenset[str]
+    deadline: float
+    look: Callable[[bool], Json | None]
+    """Returns the answer if there is one; if told that it is due, in any case."""
+
+
+class Agent:
+    """Answers requests until their stream ends."""
+
+    def __init__(self, root: Path, environments: Path, launch: Launcher = fork) -> None:
+        self._root = root.resolve()
+        self._environments = environments
+        self._launch = launch
+        self._vitals = Vitals(self._root, environments)
+        self._selector = selectors.DefaultSelector()
+        self._watched: dict[str, int] = {}
+        self._waiting: Waiting | None = None
+        self._doomed: list[Path] = []
+        self._out = -1
+        for name in ("incoming", "jobs"):
+            (self._root / name).mkdir(parents=True, exist_ok=True)
+
+    def serve(self, requests: int, answers: int) -> None:
+        """Answer what comes in, until nothing more can come."""
+        self._out = answers
+        self._selector.register(requests, selectors.EVENT_READ)
+        pending = b""
+        with contextlib.suppress(BrokenPipeError):
+            while True:
+                ready = self._selector.select(self._patience())
+                names = {key.data for key, _ in ready}
+                for name in names - {None}:
+                    self._ended(name)
+                if None in names:
+                    data = os.read(requests, LONGEST_REQUEST_BYTES)
+                    if not data or len(pending) > LONGEST_REQUEST_BYTES:
+                        return  # a request that was sent by half is not done by half
+                    *lines, pending = (pending + data).split(b"\n")
+                    for line in lines:
+                        self._take(line)
+                elif not ready and self._waiting is None:
+                    return  # a link that was lost silently is not told of: whoever needs this, starts it anew
+                self._look()
+                self._tidy()
+
+    # -- requests ---------------------------------------------------------------------------------------
+
+    def _take(self, line: bytes) -> None:
+        self._look(due=True)  # who asks anew no longer waits
+        try:
+            request = json.loads(line)
+        except ValueError:
+            request = None
+        if not isinstance(request, dict):
+            self._answer(None, {"error": "a request is a JSON object"})
+            return
+        operation = getattr(self, f"_on_{request.get('op')}", self._on_unknown)
+        try:
+            answer = operation(request)
+        except (RefusedError, OSError) as error:
+            answer = {"error": f"{error}"}
+        except (KeyError, TypeError, ValueError) as error:
+            answer = {"error": f"a malformed request: {type(error).__name__}: {error}"}
+        if isinstance(answer, Waiting):
+            self._waiting = answer
+        elif answer is not None:
+            self._answer(request.get("id"), answer)
+
+    def _on_hello(self, _request: Json) -> Json:
+        return {"version": VERSION}
+
+    def _on_unknown(self, request: Json) -> Json:
+        raise RefusedError(f"no such operation: {request.get('op')!r}")
+
+    def _on_wake(self, _request: Json) -> None:
+        """Nothing more: any request ends the waiting of the one before."""
+
+    def _on_prepare(self, _request: Json) -> Json:
+        self._forget_leftovers()
+        return {"facts": facts.probe(self._root, self._environments), "vitals": self._vitals.read()}
+
+    def _on_start(self, request: Json) -> Json:
+        spec = request["spec"]
+        if not isinstance(spec, dict) or not isinstance(spec.get("task"), dict):
+            raise RefusedError("no task")
+        job = attempt.job_of(self._root, request["attempt"])
+        started = False
+        if not attempt.is_claimed(job):
+            lacking = attempt.missing(self._root, spec["task"])
+            if lacking:
+                return {"missing": lacking}
+            order = attempt.prepared(self._root, self._environments, job, spec)
+            started = self._launch(order, [self._selector_fd(), *self._watched.values()])
+        self._watch(job.name)
+        return {"started": started, "vitals": self._vitals.read()}
+
+    def _on_list(self, _request: Json) -> Json:
+        jobs = (path for path in (self._root / "jobs").glob("[!.]*") if path.is_dir())
+        return {"attempts": {job.name: attempt.state(job)[0] for job in jobs}}
+
+    def _on_poll(self, request: Json) -> Json | Waiting:
+        offsets, wait_s = request["offsets"], float(str(request.get("wait_s") or 0))
+        if not isinstance(offsets, dict) or not all(isinstance(item, int) for item in offsets.values()):
+            raise RefusedError("offsets are numbers by attempt")
+        for name in offsets:
+            attempt.job_of(self._root, name)
+            self._watch(name)
+        gathered_at = time.monotonic() + TICK_S
+
+        def look(due: bool) -> Json | None:
+            news = {name: self._news(name, offset) for name, offset in offsets.items()}
+            now = time.monotonic()
+            if not (due or "end" in news.values() or ("log" in news.values() and now >= gathered_at)):
+                return None
+            fresh = [self._progress(name, offsets[name]) for name, what in news.items() if what]
+            return {"progress": fresh, "vitals": self._vitals.read()}
+
+        deadline = time.monotonic() + wait_s
+        answer = look(wait_s <= 0)
+        return (
+            answer if answer is not None else Waiting(request.get("id"), frozenset(offsets), deadline, look)
+        )
+
+    def _on_read_log(self, request: Json) -> Json:
+        return {
+            "log": _encoded(self._log(attempt.job_of(self._root, request["attempt"]), request["offset"])[0])
+        }
+
+    def _on_cancel(self, request: Json) -> Json | Waiting:
+        job = attempt.job_of(self._root, request["attempt"])
+        if not attempt.cancel(job):
+            return {"state": attempt.state(job)[0]}
+        self._watch(job.name)
+
+        def look(due: bool) -> Json | None:
+            now = "running" if job.name in self._watched else attempt.state(job)[0]
+            return {"state": now} if due or now != "running" else None
+
+        return Waiting(request.get("id"), frozenset({job.name}), time.monotonic() + CANCEL_S, look)
+
+    def _on_forget(self, request: Json) -> Json:
+        doomed = attempt.doomed(attempt.job_of(self._root, request["attempt"]))
+        if doomed:
+            self._doomed.append(doomed)  # removed when the answer is on its way
+        return {}
+
+    # -- attempts ---------------------------------------------------------------------------------------
+
+    def _news(self, name: str, offset: int) -> str:
+        """Return whether an attempt came to its ``end``, has more ``log``, or neither."""
+        job = self._root / "jobs" / name
+        if name not in self._watched and attempt.state(job)[0] != "running":
+            return "end"
+        try:
+            return "log" if os.stat(job / "log").st_size > offset else ""  # noqa: PTH116
+        except FileNotFoundError:
+            return ""
+
+    def _progress(self, name: str, offset: int) -> Json:
+        job = self._root / "jobs" / name
+        # The order matters: the state is looked up before the log is read, so that a finished attempt's last
+        # answer never misses the end of the log.
+        state, result = attempt.state(job)
+        chunk, more = self._log(job, offset)
+        return {
+            "attempt": name,
+            "state": state,
+            "log": _encoded(chunk),
+            "offset": offset + len(chunk),
+            "more": more,
+            "result": result or None,
+        }
+
+    def _log(self, job: Path, offset: object) -> tuple[bytes, bool]:
+        if not isinstance(offset, int) or offset < 0:
+            raise RefusedError("an offset is a number of bytes")
+        try:
+            with open(job / "log", "rb", buffering=0) as log:  # noqa: PTH123
+                log.seek(offset)
+                chunk = log.read(LOG_CHUNK_BYTES) or b""
+                return chunk, len(chunk) == LOG_CHUNK_BYTES and os.fstat(log.fileno()).st_size > log.tell()
+        except FileNotFoundError:
+            return b"", False
+
+    # -- ends -------------------------------------------------------------------------------------------
+
+    def _watch(self, name: str) -> None:
+        """Have the kernel tell when a running attempt's supervisor ends."""
+        if name in self._watched:
+            return
+        leader = read_json(self._root / "jobs" / name / "supervisor.json")
+        if not leader or not is_alive(leader):
+            return
+        try:
+            descriptor = os.pidfd_open(pid_of(leader))
+        except (AttributeError, OSError):
+            return  # no such kernel, or just gone: it is looked at every now and then
+        if not is_alive(leader):  # it ended before, and what was opened is a later one of this number
+            os.close(descriptor)
+            return
+        self._watched[name] = descriptor
+        self._selector.register(descriptor, selectors.EVENT_READ, name)
+
+    def _ended(self, name: str) -> None:
+        descriptor = self._watched.pop(name)
+        self._selector.unregister(descriptor)
+        os.close(descriptor)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+    # -- answers ----------------------------------------------------------------------------------------
+
+    def _patience(self) -> float:
+        waiting = self._waiting
+        if waiting is None:
+            return IDLE_S
+        tick = TICK_S if waiting.attempts <= self._watched.keys() else BLIND_TICK_S
+        return max(0.0, min(tick, waiting.deadline - time.monotonic()))
+
+    def _look(self, *, due: bool = False) -> None:
+        waiting = self._waiting
+        if waiting is None:
+            return
+        answer = waiting.look(due or time.monotonic() >= waiting.deadline)
+        if answer is not None:
+            self._waiting = None
+            self._answer(waiting.number, answer)
+
+    def _answer(self, number: object, answer: Json) -> None:
+        data = json.dumps({"id": number, **answer}).encode() + b"\n"
+        while data:
+            data = data[os.write(self._out, data) :]
+
+    def _tidy(self) -> None:
+        while self._doomed:
+            shutil.rmtree(self._doomed.pop(), ignore_errors=True)
+
+    def _forget_leftovers(self) -> None:
+        """Remove what a cut-off removal left, and sdists that nothing was built from for long (F28)."""
+        for path in (self._root / "jobs").glob(".*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in (self._root / "incoming").glob("*/*"):
+            if time.time() - path.stat().st_mtime > SDIST_AGE_S:
+                shutil.rmtree(path.parent, ignore_errors=True)
+
+    def _selector_fd(self) -> int:
+        assert isinstance(self._selector, selectors.EpollSelector)  # noqa: S101  # Linux
+        return self._selector.fileno()
+
+
+def _encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
