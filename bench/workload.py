@@ -172,7 +172,7 @@ class Cold:
         before = self.estimate(build)
         processor = build.truth.work_s / self._knowledge.speed(node) if finished else None
         seen = Observation(
-            build.project, build.needs.python, node.split("-")[0], node, width, seconds, processor,
+            build.project, build.needs.python, node.split("-", maxsplit=1)[0], node, width, seconds, processor,
             None, finished,
         )  # fmt: skip
         self._knowledge.observe(seen, features)

@@ -10,15 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from farm import timeline
 from farm.dispatch import DEFAULT_POLICY, Dispatcher, Reporter, Tempo
+from farm.dispatch.experience import Experience
+from farm.dispatch.sources import FETCHES
 from farm.errors import BusyError, FarmError, NodeError
 from farm.executor.ssh import SshExecutor
-from farm.nodes import Facts, Fleet, Node
+from farm.nodes import Facts, Fleet, Node, unfit
 from farm.paths import Paths
 from farm.plan import Choice, JobSpec, Python, choose, job_spec, parse_requirements
 from farm.publish import publish
 from farm.recipe import load_recipe
 from farm.store import Failure, Job, State, Store, controller_lock
+from farm.timeline import Timeline
 from farm.upstream import Upstream
 
 FOLLOW_S: Final = 0.5
@@ -124,7 +128,7 @@ def run(
                         store,
                         {node: SshExecutor(node) for node in nodes},
                         paths=paths,
-                        fetch=lambda job: _fetch(job, upstream, paths),
+                        fetch=lambda job: _fetch(job.spec, upstream, paths),
                         publish=publish,
                         reporter=reporter,
                         policy=policy,
@@ -177,8 +181,7 @@ def _in_index(job: Job, paths: Paths) -> bool:
     return job.wheel is not None and (paths.tree / "packages" / job.spec.project / job.wheel).exists()
 
 
-def _fetch(job: Job, upstream: Upstream, paths: Paths) -> Path:
-    spec = job.spec
+def _fetch(spec: JobSpec, upstream: Upstream, paths: Paths) -> Path:
     return upstream.fetch(spec.sdist_url, spec.sdist_filename, spec.sdist_sha256, paths.sdists)
 
 
@@ -225,6 +228,47 @@ def _end_on_node(store: Store, job: Job, nodes: Sequence[Node]) -> None:
         finally:
             executor.close()
     store.fail(job.job_id, Failure.CANCELLED, "cancelled")
+
+
+def foresee(
+    specs: Sequence[JobSpec], *, nodes: Sequence[Node], paths: Paths, upstream: Upstream, policy: str
+) -> Timeline:
+    """Return how ``specs`` and what is queued already would be built by the nodes that answer now.
+
+    Sdists are fetched, because what is unknown is estimated by them; nothing else changes.
+
+    Raises:
+        NodeError: no node answers.
+        CycleError: some need each other to be built.
+    """
+    found = probe_all(nodes)
+    fit = {
+        node: facts for node in nodes if isinstance(facts := found[node.name], Facts) and unfit(facts) is None
+    }
+    if not fit:
+        raise next(
+            (error for error in found.values() if isinstance(error, NodeError)),
+            NodeError("every node", "unfit to build", hint="`farm nodes` says why"),
+        )
+    with open_store(paths) as store:
+        wanted = {job.job_id: job.spec for job in store.jobs(ended=False)}
+        wanted |= {spec.job_id: spec for spec in specs if _is_open(store, spec)}
+        experience = Experience(store, time.time())
+        with ThreadPoolExecutor(FETCHES) as pool:
+            sdists = pool.map(lambda spec: _fetch(spec, upstream, paths), wanted.values())
+            return timeline.foresee(list(zip(wanted.values(), sdists, strict=True)), fit, experience, policy)
+
+
+def _is_open(store: Store, spec: JobSpec) -> bool:
+    """Return whether a job would be built if it were asked for now."""
+    return all(job.state is not State.PUBLISHED for job in store.jobs() if job.job_id == spec.job_id)
+
+
+def last_run(paths: Paths) -> Timeline | None:
+    """Return how the newest run went, or goes; None where there was none."""
+    with open_store(paths) as store:
+        run = store.last_run()
+        return timeline.review(run, store.attempts(since=run.began_at), time.time()) if run else None
 
 
 def probe_all(nodes: Sequence[Node]) -> Mapping[str, Facts | NodeError]:

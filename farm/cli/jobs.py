@@ -35,10 +35,12 @@ from farm.cli.common import (
 from farm.dispatch import DEFAULT_POLICY, Tempo
 from farm.display import Board, Lines, job_row, show_failures, table
 from farm.errors import ExitCode, FarmError, InputError
+from farm.gantt import gantt, spans_rows, timeline_json
 from farm.nodes import read_fleet
 from farm.paths import Paths
 from farm.schedule import POLICIES
 from farm.store import Failure, Job, State
+from farm.timeline import Timeline
 from farm.upstream import Upstream
 from farm.views import job_json, planned_json
 
@@ -47,6 +49,9 @@ FOLLOW_S: Final = 0.3
 PATIENCE_S: Final = Tempo().patience_s
 app = typer.Typer()
 Policy = Annotated[str, typer.Option(help=f"how jobs are placed: {', '.join(POLICIES)}", metavar="NAME")]
+Simulate = Annotated[
+    bool, typer.Option("--simulate", help="which node would build what when, with what is queued already")
+]
 Patience = Annotated[
     float, typer.Option(min=0, help="seconds to wait for a usable node while nothing runs", metavar="S")
 ]
@@ -58,14 +63,28 @@ def plan(
     file: RequirementFile = None,
     python: Pythons = None,
     force: Force = False,
+    simulate: Simulate = False,
+    policy: Policy = DEFAULT_POLICY,
+    inventory: Inventory = INVENTORY,
+    state: State_ = None,
+    recipes: Recipes = RECIPES,
     upstream: UpstreamUrl = PYPI,
     as_json: AsJson = False,
 ) -> None:
     """Say what would be built, and why or why not; changes nothing."""
-    planned = service.plan(
-        requirement_texts(requirements, file), pythons_of(python), Upstream(upstream), force=force
-    )
-    if as_json:
+    client = Upstream(upstream)
+    texts = requirement_texts(requirements, file, needed=not simulate)
+    planned = service.plan(texts, pythons_of(python), client, force=force)
+    if simulate:
+        foreseen = service.foresee(
+            service.jobs_of(planned, recipes),
+            nodes=read_fleet(inventory).builders,
+            paths=Paths.of(inventory, state),
+            upstream=client,
+            policy=_known(policy),
+        )
+        show_timeline(foreseen, as_json=as_json)
+    elif as_json:
         print_json([planned_json(item) for item in planned])
     else:
         rows: list[list[str | Text]] = []
@@ -98,8 +117,7 @@ def dispatch(
     patience: Patience = PATIENCE_S,
 ) -> None:
     """Build, verify and publish; without REQ, finish what an earlier run left."""
-    if policy not in POLICIES:
-        raise InputError(f"{policy}: no such policy", hint=f"there are: {', '.join(POLICIES)}")
+    policy = _known(policy)
     paths = Paths.of(inventory, state)
     fleet = read_fleet(inventory)
     client = Upstream(upstream)
@@ -129,6 +147,23 @@ def dispatch(
     _exit_with_code(failed, run)
 
 
+def _known(policy: str) -> str:
+    if policy not in POLICIES:
+        raise InputError(f"{policy}: no such policy", hint=f"there are: {', '.join(POLICIES)}")
+    return policy
+
+
+def show_timeline(timeline: Timeline, *, as_json: bool) -> None:
+    """Print which node builds what when, as a table and a chart."""
+    if as_json:
+        print_json(timeline_json(timeline))
+    elif timeline.timetable.spans:
+        console.print(table("node", "job", "width", "start", "end", rows=spans_rows(timeline)))
+        console.print(gantt(timeline, console.width))
+    else:
+        say("nothing to build")
+
+
 def _show_run(run: service.Run, paths: Paths, url: str) -> None:
     show_failures(console, run.jobs, paths)
     if not run.jobs:
@@ -152,9 +187,21 @@ def _exit_with_code(failed: list[FarmError], run: service.Run) -> None:
 
 
 @app.command()
-def status(inventory: Inventory = INVENTORY, state: State_ = None, as_json: AsJson = False) -> None:
+def status(
+    show_gantt: Annotated[bool, typer.Option("--gantt", help="how the last run went, node by node")] = False,
+    inventory: Inventory = INVENTORY,
+    state: State_ = None,
+    as_json: AsJson = False,
+) -> None:
     """List all jobs: their state, where they ran, how long it took."""
-    with service.open_store(Paths.of(inventory, state)) as store:
+    paths = Paths.of(inventory, state)
+    if show_gantt:
+        timeline = service.last_run(paths)
+        if timeline is None:
+            raise InputError("nothing was ever dispatched", hint="`farm dispatch NAME` does it")
+        show_timeline(timeline, as_json=as_json)
+        return
+    with service.open_store(paths) as store:
         jobs = store.jobs()
         if as_json:
             print_json([job_json(job, store.result(job.job_id)) for job in jobs])

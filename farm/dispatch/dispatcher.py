@@ -21,14 +21,15 @@ from farm.dispatch.gates import Gates
 from farm.dispatch.health import Trouble, waited_for_s
 from farm.dispatch.ledger import Ledger
 from farm.dispatch.outcome import Then, after
+from farm.dispatch.placer import Placer
 from farm.dispatch.sources import Sources
 from farm.dispatch.visit import Visit
 from farm.dispatch.waiting import Waiting
 from farm.errors import FarmError, LyingNodeError, NodeError
-from farm.executor import AttemptState, Build, Executor, Launch, Progress, Result
+from farm.executor import AttemptState, Executor, Progress, Result
 from farm.nodes import Node
 from farm.paths import Paths
-from farm.schedule import POLICIES, FarmState, NodeState, Policy, RunningJob, unmet
+from farm.schedule import POLICIES
 from farm.store import Failure, Job, State, Store
 
 COLLECT_TRIES: Final = 3
@@ -71,7 +72,7 @@ class Dispatcher:
         self._store = store
         self._paths = paths
         self._reporter = reporter
-        self._policy: Policy = POLICIES[policy]()
+        self._policy = policy
         self._tempo = tempo or Tempo()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._ledger = Ledger(store)
@@ -84,6 +85,15 @@ class Dispatcher:
             tempo=self._tempo,
             listener=self,
             post=self._inbox.put,
+        )
+        self._placer = Placer(
+            POLICIES[policy](),
+            ledger=self._ledger,
+            waiting=self._waiting,
+            contacts=self._contacts,
+            experience=self._experience,
+            changed=self._changed,
+            fail=self._fail,
         )
         self._sources = Sources(
             fetch, post=self._inbox.put, arrived=self._arrived, failed=self._no_sdist, note=reporter.note
@@ -99,7 +109,6 @@ class Dispatcher:
         )
         self._uncollected: dict[str, int] = {}
         self._dragged_down: dict[str, list[str]] = {}
-        self._noted: dict[str, dict[str, object]] = {}
         self._dirty = True
         self._looked_at = 0.0
         self._stuck_since: float | None = None
@@ -107,7 +116,7 @@ class Dispatcher:
 
     def run(self) -> None:
         """Run until nothing more can happen."""
-        number = self._store.begin_run(self._policy.name)
+        number = self._store.begin_run(self._policy)
         for job in self._ledger.on_nodes():
             if job.node not in self._contacts.all:
                 self._again(job, Failure.NODE, f"{job.node} is no longer in the inventory")
@@ -118,7 +127,7 @@ class Dispatcher:
                 self._give_up_lost()
                 if self._dirty:
                     self._dirty = False
-                    self._note_nodes(number)
+                    self._placer.note_nodes(number)
                     self._move_on()
                 next_visit_s = self._contacts.start_visits(pool)
                 if self._over():
@@ -163,7 +172,7 @@ class Dispatcher:
                 self._sources.want(job)
         self._refuse_cycles()
         self._cancel()
-        self._place()
+        self._placer.place()
         self._gates.move_on()
 
     def _over(self) -> bool:
@@ -188,24 +197,6 @@ class Dispatcher:
         self._stuck_since = self._stuck_since or now
         return now - self._stuck_since >= self._tempo.patience_s
 
-    def _note_nodes(self, number: int) -> None:
-        known: dict[str, dict[str, object]] = {
-            name: {
-                "cores": c.facts.cores,
-                "memory_bytes": placing.build_memory(c.facts),
-                "speed": round(self._speed(c), 3),
-                "max_jobs": c.node.slots,
-            }
-            for name, c in self._contacts.all.items()
-            if c.facts is not None
-        }
-        if known != self._noted:
-            self._noted = known
-            self._store.note_nodes(number, known)
-
-    def _speed(self, contact: Contact) -> float:
-        return self._experience.speed(contact.node.name)
-
     # -- sdists and order -------------------------------------------------------------------------------
 
     def _arrived(self, job_id: str, sdist: Path) -> None:
@@ -225,55 +216,6 @@ class Dispatcher:
             job_id, error = found
             self.errors.append(error)
             self._fail(self._ledger.jobs[job_id], Failure.DEPENDENCY, f"in a circle: {error.message}")
-
-    # -- placing ----------------------------------------------------------------------------------------
-
-    def _place(self) -> None:
-        candidates = self._waiting.candidates()
-        if not candidates:
-            return
-        contacts = [c for c in self._contacts.all.values() if c.facts is not None]
-        nodes = {c.node.name: placing.node_state(c, self._speed(c)) for c in contacts}
-        state = FarmState(candidates, self._running(), list(nodes.values()))
-        for assignment in self._policy.assign(state):
-            job = self._changed(self._store.lease(assignment.job_id, assignment.node, assignment.width))
-            self._launch(self._contacts.all[assignment.node], job)
-        if all(c.facts is not None or c.trouble is Trouble.UNFIT for c in self._contacts.all.values()):
-            self._refuse_impossible()
-
-    def _running(self) -> list[RunningJob]:
-        now = time.time()
-        return [
-            RunningJob(
-                job.job_id,
-                job.node or "",
-                job.width,
-                max(0.0, now - (job.started_at or now)),
-                self._waiting.estimate(job),
-                job.spec.project,
-            )
-            for job in self._ledger.on_nodes()
-        ]
-
-    def _refuse_impossible(self) -> None:
-        """Fail what no node can ever run, naming what nobody has; a node that is away might have it."""
-        for item in self._waiting.candidates():
-            whys = {
-                name: (c.reason,) if c.trouble is Trouble.UNFIT else unmet(item.needs, self._node(c))
-                for name, c in self._contacts.all.items()
-            }
-            if all(whys.values()):
-                self._fail(self._ledger.jobs[item.job_id], Failure.NODE, placing.nobody(whys))
-
-    def _node(self, contact: Contact) -> NodeState:
-        return placing.node_state(contact, self._speed(contact))
-
-    def _launch(self, contact: Contact, job: Job) -> None:
-        estimate = self._waiting.estimate(job)
-        limits = placing.limits(job, estimate, self._waiting.needs(job, estimate), self._node(contact))
-        build = Build(job.spec, job.attempt, self._waiting.sdists[job.job_id], job.width)
-        contact.launches[job.attempt_id] = Launch(job.attempt_id, build, limits)
-        self._contacts.wake(contact)
 
     # -- what nodes bring -------------------------------------------------------------------------------
 
@@ -339,7 +281,7 @@ class Dispatcher:
             if job.cancelling:
                 self._fail(job, Failure.CANCELLED, "cancelled before it ran")
             elif job.job_id in self._waiting.sdists:
-                self._launch(contact, job)
+                self._placer.launch(contact, job)
         elif job.state is State.LEASED:
             self._changed(self._store.advance(job.job_id, State.RUNNING))
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from farm.estimate import Knowledge, Observation, read_features
 from farm.nodes import Facts
+from farm.plan import JobSpec
 from farm.schedule import Estimate
-from farm.store import Attempt, Job, Store
+from farm.store import Attempt, Store
 
 HISTORY_S = 400 * 24 * 3600
 
@@ -17,7 +18,7 @@ class Experience:
     """Estimates for jobs and speeds for nodes, from all attempts that the store knows."""
 
     def __init__(self, store: Store, now: float) -> None:
-        self._history = [item for item in store.attempts(since=now - HISTORY_S) if _ended_well(item)]
+        self._history = [item for item in store.attempts(since=now - HISTORY_S) if ended_well(item)]
         self._facts: dict[str, Facts] = {}
         self._read: Knowledge | None = None
 
@@ -25,7 +26,8 @@ class Experience:
     def _knowledge(self) -> Knowledge:
         if self._read is None:
             calibrated = {name: known.speed for name, known in self._facts.items() if known.speed}
-            self._read = Knowledge.of(map(self._observation, self._history), calibrated)
+            seen = (observation(item, node_class(self._facts.get(item.node))) for item in self._history)
+            self._read = Knowledge.of(seen, calibrated)
         return self._read
 
     def meet(self, node: str, facts: Facts) -> None:
@@ -35,34 +37,35 @@ class Experience:
 
     def learn(self, attempt: Attempt) -> None:
         """Take over a build that ended."""
-        if _ended_well(attempt):
+        if ended_well(attempt):
             self._history.append(attempt)
-            self._knowledge.observe(self._observation(attempt))
+            self._knowledge.observe(observation(attempt, node_class(self._facts.get(attempt.node))))
 
-    def estimate(self, job: Job, sdist: Path | None) -> Estimate:
+    def estimate(self, spec: JobSpec, sdist: Path | None) -> Estimate:
         """Return what a job is expected to be."""
         features = read_features(sdist) if sdist else None
-        return self._knowledge.estimate(job.spec.project, job.spec.python, features)
+        return self._knowledge.estimate(spec.project, spec.python, features)
 
     def speed(self, node: str) -> float:
         """Return the speed of a node's core; 1.0 is the reference core."""
         return self._knowledge.speed(node, node_class(self._facts.get(node)))
 
-    def _observation(self, attempt: Attempt) -> Observation:
-        result = attempt.result
-        peak = result.get("peak_memory_bytes")
-        processor = result.get("processor_s")
-        return Observation(
-            project=attempt.project,
-            python=attempt.python,
-            node_class=node_class(self._facts.get(attempt.node)),
-            node=attempt.node,
-            width=attempt.width,
-            duration_s=float(str(result["duration_s"])),
-            processor_s=sum(processor.values()) if isinstance(processor, dict) else None,
-            # The node knows its largest process: one task.
-            peak_memory_bytes=int(str(peak)) * attempt.width if peak else None,
-        )
+
+def observation(attempt: Attempt, kind: str = "") -> Observation:
+    """Return what can be learnt from an attempt that ended well; ``kind`` is its node's class."""
+    result = attempt.result
+    peak, processor = result.get("peak_memory_bytes"), result.get("processor_s")
+    return Observation(
+        project=attempt.project,
+        python=attempt.python,
+        node_class=kind,
+        node=attempt.node,
+        width=attempt.width,
+        duration_s=float(str(result["duration_s"])),
+        processor_s=sum(processor.values()) if isinstance(processor, dict) else None,
+        # The node knows its largest process: one task.
+        peak_memory_bytes=int(str(peak)) * attempt.width if peak else None,
+    )
 
 
 def node_class(facts: Facts | None) -> str:
@@ -73,5 +76,6 @@ def node_class(facts: Facts | None) -> str:
     return f"{model or facts.machine}-{facts.cores}"
 
 
-def _ended_well(attempt: Attempt) -> bool:
+def ended_well(attempt: Attempt) -> bool:
+    """Return whether there is something to learn from an attempt."""
     return attempt.failure is None and bool(attempt.result.get("duration_s"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from farm.dispatch.contacts import Contact
 from farm.dispatch.outcome import memory_factor
 from farm.executor import Limits
-from farm.nodes import Facts
+from farm.nodes import Facts, Node
+from farm.plan import JobSpec
 from farm.recipe import Recipe
 from farm.schedule import Estimate, Needs, NodeState, QueuedJob
 from farm.store import Failure, Job
@@ -23,11 +23,11 @@ DISK_PER_SDIST_BYTE: Final = 50
 MEMORY_SLACK: Final = 2.0
 
 
-def needs_of(job: Job, estimate: Estimate, sdist_bytes: int) -> Needs:
+def needs_of(spec: JobSpec, estimate: Estimate, sdist_bytes: int) -> Needs:
     """Return what a node must have for a job."""
-    recipe = job.spec.recipe
+    recipe = spec.recipe
     return Needs(
-        python=job.spec.python,
+        python=spec.python,
         features=frozenset(recipe.features),
         apt_packages=frozenset(recipe.apt_packages),
         nodes=frozenset(recipe.nodes),
@@ -66,30 +66,28 @@ def corrected(
     )
 
 
-def node_state(contact: Contact, speed: float) -> NodeState:
-    """Return a node for the policy."""
-    facts = contact.facts
-    assert facts is not None  # noqa: S101  # the caller chose nodes that were asked
+def node_state(
+    node: Node, facts: Facts, speed: float, *, disk_free_bytes: int | None = None, usable: bool = True
+) -> NodeState:
+    """Return a node for the policy; ``disk_free_bytes`` is newer than what its facts say."""
     return NodeState(
-        name=contact.node.name,
+        name=node.name,
         cores=facts.cores,
         memory_bytes=build_memory(facts),
-        disk_free_bytes=contact.vitals.disk_free_bytes if contact.vitals else facts.disk_free_bytes,
+        disk_free_bytes=facts.disk_free_bytes if disk_free_bytes is None else disk_free_bytes,
         speed=speed,
         pythons=frozenset(facts.pythons),
-        features=features(contact),
+        features=features(node, facts),
         apt_packages=facts.apt_packages,
-        max_jobs=contact.node.slots,
-        usable=contact.usable,
+        max_jobs=node.slots,
+        usable=usable,
     )
 
 
-def features(contact: Contact) -> frozenset[str]:
+def features(node: Node, facts: Facts) -> frozenset[str]:
     """Return what a recipe can ask for by ``features``: labels, toolchains, ISA extensions."""
-    facts = contact.facts
-    assert facts is not None  # noqa: S101  # the caller chose nodes that were asked
     rust = {"rust"} if facts.rustc else set()
-    return frozenset({*contact.node.labels, *rust, *facts.extensions})
+    return frozenset({*node.labels, *rust, *facts.extensions})
 
 
 def build_memory(facts: Facts) -> int:

@@ -91,10 +91,10 @@ class Waiting:
     def estimate(self, job: Job) -> Estimate:
         """Return how much a job is expected to be, corrected by what its recipe and its failures say."""
         failures = self._ledger.store.failures(job.job_id) if job.attempt else {}
-        estimate = self._experience.estimate(job, self.sdists.get(job.job_id))
+        estimate = self._experience.estimate(job.spec, self.sdists.get(job.job_id))
         return placing.corrected(estimate, job.spec.recipe, failures, self._largest)
 
     def needs(self, job: Job, estimate: Estimate) -> Needs:
         """Return what a node must have for a job."""
         sdist = self.sdists.get(job.job_id)
-        return placing.needs_of(job, estimate, sdist.stat().st_size if sdist else 0)
+        return placing.needs_of(job.spec, estimate, sdist.stat().st_size if sdist else 0)

@@ -1,0 +1,116 @@
+"""Asks the policy what starts now, and hands it to the nodes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from farm.dispatch import placing
+from farm.dispatch.contacts import Contact, Contacts
+from farm.dispatch.experience import Experience
+from farm.dispatch.health import Trouble
+from farm.dispatch.ledger import Ledger
+from farm.dispatch.waiting import Waiting
+from farm.executor import Build, Launch
+from farm.schedule import FarmState, NodeState, Policy, RunningJob, unmet
+from farm.store import Failure, Job
+
+
+class Placer:
+    """Places queued jobs; each lease is in the store before its node hears of it."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        ledger: Ledger,
+        waiting: Waiting,
+        contacts: Contacts,
+        experience: Experience,
+        changed: Callable[[Job], Job],
+        fail: Callable[[Job, Failure, str], None],
+    ) -> None:
+        self._policy = policy
+        self._ledger = ledger
+        self._waiting = waiting
+        self._contacts = contacts
+        self._experience = experience
+        self._changed = changed
+        self._fail = fail
+        self._noted: dict[str, dict[str, object]] = {}
+
+    def place(self) -> None:
+        """Lease all that can start now, and fail what can never."""
+        candidates = self._waiting.candidates()
+        if not candidates:
+            return
+        contacts = self._contacts.all
+        nodes = [self._node(contact) for contact in contacts.values() if contact.facts is not None]
+        state = FarmState(candidates, self._running(), nodes)
+        for assignment in self._policy.assign(state):
+            leased = self._ledger.store.lease(assignment.job_id, assignment.node, assignment.width)
+            self.launch(contacts[assignment.node], self._changed(leased))
+        if all(
+            contact.facts is not None or contact.trouble is Trouble.UNFIT for contact in contacts.values()
+        ):
+            self._refuse_impossible()
+
+    def launch(self, contact: Contact, job: Job) -> None:
+        """Let a node's next visit start a job that is leased to it."""
+        estimate = self._waiting.estimate(job)
+        limits = placing.limits(job, estimate, self._waiting.needs(job, estimate), self._node(contact))
+        build = Build(job.spec, job.attempt, self._waiting.sdists[job.job_id], job.width)
+        contact.launches[job.attempt_id] = Launch(job.attempt_id, build, limits)
+        self._contacts.wake(contact)
+
+    def note_nodes(self, run: int) -> None:
+        """Write down what the nodes are, for `farm status --gantt`."""
+        known: dict[str, dict[str, object]] = {}
+        for name, contact in self._contacts.all.items():
+            if contact.facts is not None:
+                node = self._node(contact)
+                known[name] = {
+                    "cores": node.cores,
+                    "memory_bytes": node.memory_bytes,
+                    "speed": round(node.speed, 3),
+                }
+        if known != self._noted:
+            self._noted = known
+            self._ledger.store.note_nodes(run, known)
+
+    def _running(self) -> list[RunningJob]:
+        now = time.time()
+        return [
+            RunningJob(
+                job.job_id,
+                job.node or "",
+                job.width,
+                max(0.0, now - (job.started_at or now)),
+                self._waiting.estimate(job),
+                job.spec.project,
+            )
+            for job in self._ledger.on_nodes()
+        ]
+
+    def _refuse_impossible(self) -> None:
+        """Fail what no node can ever run, naming what nobody has; a node that is away might have it."""
+        contacts = self._contacts.all
+        for item in self._waiting.candidates():
+            whys = {
+                name: (contact.reason,)
+                if contact.trouble is Trouble.UNFIT
+                else unmet(item.needs, self._node(contact))
+                for name, contact in contacts.items()
+            }
+            if all(whys.values()):
+                self._fail(self._ledger.jobs[item.job_id], Failure.NODE, placing.nobody(whys))
+
+    def _node(self, contact: Contact) -> NodeState:
+        assert contact.facts is not None  # noqa: S101  # the callers chose nodes that were asked
+        return placing.node_state(
+            contact.node,
+            contact.facts,
+            self._experience.speed(contact.node.name),
+            disk_free_bytes=contact.vitals.disk_free_bytes if contact.vitals else None,
+            usable=contact.usable,
+        )

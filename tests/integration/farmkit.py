@@ -1,0 +1,221 @@
+"""A small farm: real sshds, the real farm-node behind them, and a controller, here or in a process of its own.
+
+`python -m tests.integration.farmkit CONFIG` is such a controller, for tests that kill it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from farm.dispatch import Dispatcher, Tempo
+from farm.executor import Executor, ssh
+from farm.executor.ssh import SshExecutor
+from farm.nodes import Address, Facts, Node
+from farm.paths import REPOSITORY, Paths
+from farm.plan import JobSpec
+from farm.recipe import DEFAULT, Recipe
+from farm.store import Job, Store, controller_lock
+from farm.upstream import sha256_of
+from tests.integration.nodekit import gated, make_sdist
+from tests.unit.test_nodes import FACTS
+from tests.unit.verify.wheelkit import write_wheel
+
+QUICK = Tempo(busy_wait_s=0.2, idle_wait_s=0.2, backoff_s=0.1, lost_s=60, patience_s=20, quarantine=0.02)
+
+
+class Riscv64(SshExecutor):
+    """A node that says it is a riscv64 board, each with an identity of its own."""
+
+    def prepare(self) -> Facts:
+        facts = super().prepare()
+        return replace(
+            FACTS,
+            hostname=self.node.name,
+            machine_id=self.node.name,
+            # Enough for two builds of which nothing is known.
+            cores=16,
+            boot_id=facts.boot_id,
+            pythons=facts.pythons,
+        )
+
+
+class Recorder:
+    """A reporter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def job(self, job: Job) -> None:
+        pass
+
+    def log(self, job: Job, text: str) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def tick(self) -> None:
+        pass
+
+
+@dataclass
+class Farm:
+    """A controller's state and the nodes it uses. Sdists and published wheels are files below `directory`."""
+
+    directory: Path
+    nodes: list[Node]
+    farm_node: Path
+    tempo: Tempo = QUICK
+    executors: Mapping[str, Executor] = field(default_factory=dict)
+    recorder: Recorder = field(default_factory=Recorder)
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(self.directory / "state")
+
+    @property
+    def published(self) -> list[str]:
+        """The names that were published, in order; one that was published twice is in it twice."""
+        path = self.directory / "published"
+        return path.read_text().split() if path.exists() else []
+
+    def queue(
+        self, project: str, backend: str, recipe: Recipe = DEFAULT, files: Mapping[str, bytes] | None = None
+    ) -> JobSpec:
+        folder = self.directory / "sdists"
+        folder.mkdir(exist_ok=True)
+        sdist = folder / f"{project}-1.0.tar.gz"
+        sdist.write_bytes(make_sdist(backend, f"{project}-1.0", **(files or {})))
+        spec = JobSpec(project, "1.0", "cp313", sdist.name, "", sha256_of(sdist), recipe)
+        with self.store() as store:
+            store.enqueue(spec)
+        return spec
+
+    def wheel(self, project: str) -> Path:
+        """A wheel that passes every gate."""
+        return write_wheel(self.directory, f"{project}-1.0-cp313-cp313-manylinux_2_39_riscv64.whl")
+
+    def gated(self, project: str) -> str:
+        """A backend that waits for the gate, then leaves a right riscv64 wheel."""
+        wheel = self.wheel(project)
+        return gated(self.gate(project), wheel.name, f"pathlib.Path({str(wheel)!r}).read_bytes()")
+
+    def gate(self, project: str) -> Path:
+        return self.directory / f"gate-{project}"
+
+    def open(self, *projects: str) -> None:
+        for project in projects:
+            self.gate(project).touch()
+
+    def waits(self, project: str) -> bool:
+        """Whether the build of a project has come to its gate."""
+        return Path(f"{self.gate(project)}.waiting").exists()
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        store = Store(self.paths.database)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    def job(self, project: str) -> Job:
+        with self.store() as store:
+            return next(job for job in store.jobs() if job.spec.project == project)
+
+    def log(self, project: str) -> str:
+        path = self.paths.log(self.job(project).attempt_id)
+        return path.read_text() if path.exists() else ""
+
+    def run(self, policy: str | None = None) -> Dispatcher:
+        with controller_lock(self.paths.lock), self.store() as store:
+            dispatcher = Dispatcher(
+                store,
+                {node: self.executors.get(node.name) or Riscv64(node) for node in self.nodes},
+                paths=self.paths,
+                fetch=lambda job: self.directory / "sdists" / job.spec.sdist_filename,
+                publish=self._publish,
+                reporter=self.recorder,
+                tempo=self.tempo,
+                **({"policy": policy} if policy else {}),
+            )
+            dispatcher.run()
+            return dispatcher
+
+    def _publish(self, wheels: Sequence[Path]) -> None:
+        with (self.directory / "published").open("a") as file:
+            for wheel in wheels:
+                file.write(f"{wheel.name}\n")
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Dispatch in a thread; all gates are opened at the end, and it must have come to one."""
+        faults: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                self.run()
+            except BaseException as error:
+                faults.append(error)
+                raise
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            with self.store() as store:
+                self.open(*(job.spec.project for job in store.jobs()))
+            thread.join(120)
+        assert not thread.is_alive()
+        assert not faults
+
+    def controller(self) -> subprocess.Popen[bytes]:
+        """Dispatch in a process of its own, to be killed."""
+        config = self.directory / "controller.json"
+        config.write_text(
+            json.dumps(
+                {
+                    "directory": str(self.directory),
+                    "farm_node": str(self.farm_node),
+                    "nodes": [_node_json(node) for node in self.nodes],
+                }
+            )
+        )
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.farmkit", str(config)], cwd=REPOSITORY
+        )
+
+
+def _node_json(node: Node) -> dict[str, object]:
+    address = node.address
+    return {
+        "address": [
+            *(address.name, address.host, address.port, address.user),
+            *(str(address.key_file), str(address.known_hosts)),
+        ],
+        "slots": node.slots,
+        "root": node.root,
+    }
+
+
+def main(config: Path) -> None:
+    """Be the controller that `config` describes."""
+    content = json.loads(config.read_text())
+    nodes = [
+        Node(Address(*item["address"][:4], *map(Path, item["address"][4:])), item["slots"], item["root"])
+        for item in content["nodes"]
+    ]
+    ssh.FARM_NODE = content["farm_node"]  # type: ignore[misc]
+    Farm(Path(content["directory"]), nodes, Path(content["farm_node"])).run()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
