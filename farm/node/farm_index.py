@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import platform
 import re
 import shutil
 from collections.abc import Callable, Iterable
@@ -132,20 +133,26 @@ class FarmIndex:
 
     def _usable(self, url: str) -> list[Link]:
         try:
-            return [link for link in self._links(url) if self._runs_here(link.text)]
+            return [link for link in self._links(url) if self._runs_here(link)]
         except NoAnswerError as error:
             if error.status == NOT_FOUND:
                 return []
             raise
 
-    def _runs_here(self, filename: str) -> bool:
+    def _runs_here(self, link: Link) -> bool:
         # Like auditwheel, it is among the build tools; slow to import on a board.
+        from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415
         from packaging.utils import InvalidWheelFilename, parse_wheel_filename  # noqa: PLC0415
 
-        try:
-            return not parse_wheel_filename(filename)[3].isdisjoint(self._tags)
-        except InvalidWheelFilename:
+        attributes = dict(link.attributes)
+        if "data-yanked" in attributes:
             return False
+        try:
+            pythons = SpecifierSet(attributes.get("data-requires-python") or "")
+            tags = parse_wheel_filename(link.text)[3]
+        except (InvalidSpecifier, InvalidWheelFilename):
+            return False
+        return platform.python_version() in pythons and not tags.isdisjoint(self._tags)
 
     @cached_property
     def _tags(self) -> frozenset[Tag]:
