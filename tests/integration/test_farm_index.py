@@ -169,6 +169,14 @@ def test_a_version_built_for_another_python_hides_nothing_of_pypi(farm: Farm) ->
     assert "built with kit-a 1.0, kit-b 1.0, kit-c 1.0\n" in log
 
 
+def test_what_is_listed_and_not_there_comes_from_pypi(farm: Farm) -> None:
+    farm.publish("kit_a-1.0-py3-none-any.whl")
+    farm.pypi.add("kit_a-2.0-py3-none-any.whl")
+    (farm.tree.simple / "kit-a/index.html").unlink()
+    # nginx sends who asks for it to a place that does not answer: nobody may go there.
+    assert "built with kit-a 2.0\n" in farm.build("kit-a")
+
+
 def test_a_lock_holds_until_something_of_it_is_published(farm: Farm) -> None:
     farm.publish("kit_other-1.0-py3-none-any.whl")
     farm.pypi.add("kit_a-2.0-py3-none-any.whl")
