@@ -117,7 +117,7 @@ class Environments:
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._index.read_all()
-        partial = path.with_suffix(".partial")
+        partial = path.with_suffix(".new")
         partial.unlink(missing_ok=True)
         if requires:
             wanted = path.with_suffix(".in")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import platform
 import re
 import shutil
 from collections.abc import Callable, Iterable
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from packaging.tags import Tag
 
 TIMEOUT_S = 10
-NOT_FOUND = 404
+# Not there; or the index sends who asks for it to PyPI, by way of which nothing is the farm's.
+ELSEWHERE = frozenset({301, 302, 303, 307, 308, 404})
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -72,7 +74,7 @@ class FarmIndex:
         try:
             names = {link.text for link in self._links(self.url)}
         except NoAnswerError as error:
-            why = "has nothing yet" if error.status == NOT_FOUND else f"does not answer ({error})"
+            why = "has nothing yet" if error.status in ELSEWHERE else f"does not answer ({error})"
             say(f"the farm's index {self.url} {why}: build requirements come from PyPI alone")
             self.url = ""
         else:
@@ -132,20 +134,26 @@ class FarmIndex:
 
     def _usable(self, url: str) -> list[Link]:
         try:
-            return [link for link in self._links(url) if self._runs_here(link.text)]
+            return [link for link in self._links(url) if self._runs_here(link)]
         except NoAnswerError as error:
-            if error.status == NOT_FOUND:
+            if error.status in ELSEWHERE:
                 return []
             raise
 
-    def _runs_here(self, filename: str) -> bool:
+    def _runs_here(self, link: Link) -> bool:
         # Like auditwheel, it is among the build tools; slow to import on a board.
+        from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415
         from packaging.utils import InvalidWheelFilename, parse_wheel_filename  # noqa: PLC0415
 
-        try:
-            return not parse_wheel_filename(filename)[3].isdisjoint(self._tags)
-        except InvalidWheelFilename:
+        attributes = dict(link.attributes)
+        if "data-yanked" in attributes:
             return False
+        try:
+            pythons = SpecifierSet(attributes.get("data-requires-python") or "")
+            tags = parse_wheel_filename(link.text)[3]
+        except (InvalidSpecifier, InvalidWheelFilename):
+            return False
+        return platform.python_version() in pythons and not tags.isdisjoint(self._tags)
 
     @cached_property
     def _tags(self) -> frozenset[Tag]:
@@ -156,21 +164,29 @@ class FarmIndex:
 
     def _links(self, url: str) -> list[Link]:
         from http.client import HTTPException  # noqa: PLC0415  # slow to import on a board
-        from urllib.request import HTTPError, Request, urlopen  # noqa: PLC0415
+        from urllib.request import HTTPError, HTTPRedirectHandler, Request, build_opener  # noqa: PLC0415
+
+        class Stay(HTTPRedirectHandler):
+            def redirect_request(self, *_: object) -> None:
+                """Follow none."""
 
         try:
             # "text/html": an index may give JSON to who does not say what it wants.
             request = Request(url, headers={"Accept": "text/html"})  # noqa: S310  # provisioning wrote it
-            with urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
-                if not response.url.startswith(self.url):
-                    return []  # the index sends who asks for what it does not have to PyPI
-                parser = _Anchors(response.url)
-                parser.feed(response.read().decode())
+            with build_opener(Stay).open(request, timeout=TIMEOUT_S) as response:
+                return read_links(response.read().decode(), url)
         except HTTPError as error:
-            raise NoAnswerError(str(error), error.code) from error
+            with error:
+                raise NoAnswerError(str(error), error.code) from error
         except (OSError, HTTPException, ValueError) as error:
             raise NoAnswerError(str(error)) from error
-        return parser.links
+
+
+def read_links(page: str, url: str) -> list[Link]:
+    """Return the anchors of a page that is at ``url``."""
+    parser = _Anchors(url)
+    parser.feed(page)
+    return parser.links
 
 
 class _Anchors(HTMLParser):
