@@ -35,8 +35,9 @@ class SshExecutor:
 
     places_jobs: ClassVar[bool] = False
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, *, farm_node: str = "") -> None:
         self.node = node
+        self._farm_node = farm_node or FARM_NODE
         self._link = Link(node.address)
         self._session: Session | None = None
         self._builds: set[str] = set()
@@ -149,7 +150,7 @@ class SshExecutor:
             return session
         self.close()
         began = time.monotonic()
-        channel = self._link.execute(shlex.join([FARM_NODE, "--root", self.node.root, "serve"]))
+        channel = self._link.execute(shlex.join([self._farm_node, "--root", self.node.root, "serve"]))
         connected = time.monotonic()
         session = Session(self.node.name, channel)
         try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from farm.executor import ssh
-from tests.integration.nodekit import FARM_NODE, make_environment
+from tests.integration.nodekit import BOARD_PYTHON, FARM_NODE, make_environment
 from tests.integration.sshkit import Sshd, free_port, keygen
 
 
@@ -41,7 +40,7 @@ def farm_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Install farm-node where the controller calls it, with environments made of shims."""
     environments = make_environment(tmp_path / "environments")
     script = tmp_path / "farm-node"
-    script.write_text(f'#!/bin/sh\nexec {sys.executable} {FARM_NODE} --environments {environments} "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec {BOARD_PYTHON} -P {FARM_NODE} --environments {environments} "$@"\n')
     script.chmod(0o755)
     monkeypatch.setattr(ssh, "FARM_NODE", str(script))
     return script

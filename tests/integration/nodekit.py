@@ -15,15 +15,20 @@ import sys
 import tarfile
 import textwrap
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pyproject_hooks
 
 import farm.node
 from farm.node.process import start_time
 
 FARM_NODE = Path(farm.node.__file__).with_name("__main__.py")
+# Without the virtual environment's packages, as a board's own Python is.
+BOARD_PYTHON = str(Path(sys.base_prefix, "bin/python3"))
 PYTHON = "cp313"
 WHEEL = "demo-1.0-cp313-cp313-linux_riscv64.whl"
 PYPROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
@@ -65,6 +70,9 @@ def make_environment(directory: Path, python: str = PYTHON) -> Path:
     binaries = directory / python / "bin"
     binaries.mkdir(parents=True)
     (binaries / "auditwheel.py").write_text(AUDITWHEEL_SHIM)
+    packages = directory / python / "lib/python3.13/site-packages"
+    packages.mkdir(parents=True)
+    (packages / "pyproject_hooks").symlink_to(Path(pyproject_hooks.__file__).parent)
     for name, command in (
         ("python", sys.executable),
         ("auditwheel", f"{sys.executable} {binaries}/auditwheel.py"),
@@ -90,34 +98,66 @@ def make_sdist(backend: str = BACKEND, root: str = "demo-1.0", **files: bytes) -
     return make_tar({f"{root}/{name}": content for name, content in members.items()})
 
 
+class Talk:
+    """One session with a farm-node: requests in, answers out."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self._number = 0
+
+    def send(self, operation: str, **fields: object) -> None:
+        assert self.process.stdin is not None
+        self._number += 1
+        self.process.stdin.write(json.dumps({"id": self._number, "op": operation, **fields}) + "\n")
+        self.process.stdin.flush()
+
+    def receive(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        assert answer["id"] == self._number
+        return answer
+
+    def ask(self, operation: str, **fields: object) -> dict[str, Any]:
+        self.send(operation, **fields)
+        return self.receive()
+
+
 @dataclass
 class Board:
     """One farm-node root on this machine."""
 
     root: Path
     environments: Path
+    specs: dict[str, dict[str, object]] = field(default_factory=dict)
 
     def command(self, *arguments: str) -> list[str]:
         options = ["--root", str(self.root), "--environments", str(self.environments)]
-        return [sys.executable, str(FARM_NODE), *options, *arguments]
+        return [BOARD_PYTHON, "-P", str(FARM_NODE), *options, *arguments]
 
-    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments),
-            check=check,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
+    @contextmanager
+    def session(self) -> Iterator[Talk]:
+        process = subprocess.Popen(
+            self.command("serve"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        try:
+            yield Talk(process)
+        finally:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.close()
+            assert process.wait(DEADLINE_S) == 0
+            process.stdout.close()
 
-    def ask(self, *arguments: str) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self.run(*arguments).stdout)
-        return answer
+    def ask(self, operation: str, **fields: object) -> dict[str, Any]:
+        """Ask in a session of its own, which has ended when this returns."""
+        with self.session() as talk:
+            return talk.ask(operation, **fields)
 
-    def bring(self, sdist: bytes, attempt: str = "demo.1", **changes: object) -> str:
-        """Put an sdist and a spec where the controller's SFTP would."""
+    def bring(self, sdist: bytes, attempt: str = "demo.1", *, time_s: float = 60, **changes: object) -> str:
+        """Put an sdist where the controller's SFTP would, and keep the spec for `start`."""
         digest = hashlib.sha256(sdist).hexdigest()
-        spec: dict[str, object] = {
+        task: dict[str, object] = {
+            "task": "build",
             "job_id": "demo",
             "attempt": 1,
             "project": "demo",
@@ -130,18 +170,32 @@ class Board:
             "build_constraints": [],
             "environment": {},
             "debug": False,
-            "timeout_s": 60,
             "width": 2,
             **changes,
         }
-        incoming = self.root / "incoming"
-        (incoming / digest).mkdir(parents=True, exist_ok=True)
-        (incoming / digest / str(spec["sdist_filename"])).write_bytes(sdist)
-        (incoming / f"{attempt}.json").write_text(json.dumps(spec))
+        incoming = self.root / "incoming" / digest
+        incoming.mkdir(parents=True, exist_ok=True)
+        (incoming / str(task["sdist_filename"])).write_bytes(sdist)
+        self.specs[attempt] = {"task": task, "limits": {"time_s": time_s}}
         return attempt
 
-    def poll(self, attempt: str = "demo.1", offset: int = 0) -> dict[str, Any]:
-        (answer,) = self.ask("poll", f"{attempt}:{offset}")["attempts"]
+    def run(self, script: str, attempt: str = "demo.1", *, time_s: float = 60) -> str:
+        """Keep the spec of a shell script for `start`."""
+        self.specs[attempt] = {
+            "task": {"task": "command", "argv": ["sh", "-c", script]},
+            "limits": {"time_s": time_s},
+        }
+        return attempt
+
+    def start(self, attempt: str = "demo.1") -> bool:
+        return bool(self.ask("start", attempt=attempt, spec=self.specs[attempt])["started"])
+
+    def state(self, attempt: str = "demo.1") -> str:
+        """What `list` says; an attempt that is not held has no state."""
+        return str(self.ask("list")["attempts"].get(attempt, ""))
+
+    def poll(self, attempt: str = "demo.1", offset: int = 0, wait_s: float = 0) -> dict[str, Any]:
+        (answer,) = self.ask("poll", offsets={attempt: offset}, wait_s=wait_s)["progress"]
         assert isinstance(answer, dict)
         answer["text"] = base64.b64decode(answer["log"]).decode()
         return answer
@@ -154,9 +208,11 @@ class Board:
         result_of: dict[str, Any] = answer["result"]
         return result_of
 
-    def build(self, sdist: bytes, attempt: str = "demo.1", **changes: object) -> dict[str, Any]:
-        self.bring(sdist, attempt, **changes)
-        assert self.ask("start", attempt)["started"]
+    def build(
+        self, sdist: bytes, attempt: str = "demo.1", *, time_s: float = 60, **changes: object
+    ) -> dict[str, Any]:
+        self.bring(sdist, attempt, time_s=time_s, **changes)
+        assert self.start(attempt)
         return self.finished(attempt)
 
     def log(self, attempt: str = "demo.1") -> str:

@@ -45,6 +45,8 @@ class Sshd:
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nSubsystem sftp internal-sftp\n"
             # One test process opens many connections from one address.
             "MaxStartups 100\n"
+            # bash then leaves ~/.bashrc alone: what this machine's user keeps there may take its time.
+            "SetEnv SHLVL=1\n"
         )
         Path("/run/sshd").mkdir(exist_ok=True)
         command = ["/usr/sbin/sshd", "-D", "-e", "-f", str(config)]

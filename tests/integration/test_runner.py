@@ -6,6 +6,7 @@ import base64
 import gzip
 import hashlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -13,13 +14,13 @@ import textwrap
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from farm.node import VERSION
-from farm.node.attempt import alive
 from farm.node.files import sha256_of, write_json
 from farm.node.process import identity, start_time
 from tests.integration.nodekit import (
@@ -45,16 +46,15 @@ REPAIRED = WHEEL.replace("-linux_", "-manylinux_2_39_")
 def board(tmp_path: Path) -> Iterator[Board]:
     board = Board(tmp_path / "node", make_environment(tmp_path / "environments"))
     yield board
-    for job in (board.root / "jobs").glob("*"):
-        if (job / "supervisor.json").exists() and alive(job):
-            board.ask("cancel", job.name)
+    for job in (board.root / "jobs").glob("[!.]*"):
+        board.ask("cancel", attempt=job.name)
     for pid in tmp_path.glob("pids"):
         for number in map(int, pid.read_text().split()):
             kill_quietly(number, signal.SIGKILL)
 
 
 def test_probe_names_the_environments(board: Board) -> None:
-    facts = board.ask("probe")
+    facts = json.loads(subprocess.run(board.command("probe"), check=True, capture_output=True).stdout)
     assert facts["pythons"] == ["cp313"]
     assert facts["attempts"] == []
     assert facts["runner_version"] == VERSION
@@ -99,27 +99,28 @@ def test_f10_start_is_idempotent_and_detached(board: Board, tmp_path: Path) -> N
     gate = tmp_path / "gate"
     sdist = make_sdist(gated(gate))
     attempt = board.bring(sdist)
-    assert board.ask("start", attempt)["started"]  # and the process that started it has ended
-    board.bring(sdist)
-    assert not board.ask("start", attempt)["started"]
+    assert board.start(attempt)  # and the process that started it has ended
+    assert not board.start(attempt)
     until(Path(f"{gate}.waiting").exists, "the build to begin")
-    assert board.poll()["state"] == "running"
+    assert board.state() == "running"
     pid = board.supervisor()
     assert os.getsid(pid) == pid != os.getsid(0), "a session of its own: no hangup reaches it"
-    assert not board.ask("forget", attempt)["forgotten"], "it still runs"
+    assert "still runs" in board.ask("forget", attempt=attempt)["error"]
     gate.touch()
     assert board.finished()["failure"] is None
     assert board.log().count("gate open") == 1
-    board.bring(sdist)
-    assert not board.ask("start", attempt)["started"], "nor is a finished one built again"
+    assert not board.start(attempt), "nor is a finished one built again"
 
 
 def test_f10_many_starts_at_once_build_once(board: Board) -> None:
     attempt = board.bring(make_sdist())
-    command = board.command("start", attempt)
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
-    answers = [process.communicate()[0] for process in running]
-    assert sum(b'"started": true' in answer for answer in answers) == 1
+    with ExitStack() as stack:
+        talks = [stack.enter_context(board.session()) for _ in range(4)]
+        for talk in talks:
+            talk.ask("hello")
+        for talk in talks:
+            talk.send("start", attempt=attempt, spec=board.specs[attempt])
+        assert sum(talk.receive()["started"] for talk in talks) == 1
     assert board.finished()["failure"] is None
     assert board.log().count("compiling demo") == 1
 
@@ -127,15 +128,15 @@ def test_f10_many_starts_at_once_build_once(board: Board) -> None:
 def test_f22_the_result_stays_until_it_is_forgotten(board: Board) -> None:
     result = board.build(make_sdist())
     assert board.finished() == result
-    assert board.ask("probe")["attempts"] == ["demo.1"]
-    assert board.ask("forget", "demo.1")["forgotten"]
-    assert board.ask("probe")["attempts"] == []
+    assert board.state() == "finished"
+    board.ask("forget", attempt="demo.1")
+    assert board.state() == ""
     assert board.poll()["state"] == "unknown"
-    assert board.ask("forget", "demo.1")["forgotten"], "twice does no harm"
+    assert "error" not in board.ask("forget", attempt="demo.1"), "twice does no harm"
 
 
 def test_f30_the_node_enforces_the_time_limit(board: Board, tmp_path: Path) -> None:
-    result = board.build(make_sdist(sleeping(tmp_path / "pids")), timeout_s=2)
+    result = board.build(make_sdist(sleeping(tmp_path / "pids")), time_s=2)
     assert (result["failure"], result["message"]) == ("timeout", "not done after 2 s")
     until(lambda: gone(tmp_path / "pids"), "the whole process group to end")
 
@@ -143,35 +144,34 @@ def test_f30_the_node_enforces_the_time_limit(board: Board, tmp_path: Path) -> N
 def test_cancel_ends_the_whole_group(board: Board, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     attempt = board.bring(make_sdist(sleeping(pids)))
-    board.ask("start", attempt)
+    board.start(attempt)
     until(pids.exists, "the build to begin")
-    assert board.ask("cancel", attempt)["cancelled"]
+    assert board.ask("cancel", attempt=attempt)["state"] == "finished"
+    assert gone(pids), "the whole process group has ended"
     assert board.finished()["failure"] == "cancelled"
-    until(lambda: gone(pids), "the whole process group to end")
-    assert not board.ask("cancel", attempt)["cancelled"], "it has ended"
-    assert not board.ask("cancel", "nosuch.1")["cancelled"]
+    assert board.ask("cancel", attempt=attempt)["state"] == "finished", "twice does no harm"
+    assert board.ask("cancel", attempt="nosuch.1")["state"] == "unknown"
 
 
 def test_f10_a_killed_supervisor_is_told_as_lost(board: Board, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     attempt = board.bring(make_sdist(sleeping(pids)))
-    board.ask("start", attempt)
+    board.start(attempt)
     until(pids.exists, "the build to begin")
     os.kill(board.supervisor(), signal.SIGKILL)
     until(lambda: not start_time(board.supervisor()), "the supervisor to end")
     assert board.poll()["state"] == "lost"
-    assert board.ask("forget", attempt)["forgotten"]
-    until(lambda: gone(pids), "the orphaned build to end")
+    board.ask("forget", attempt=attempt)
+    assert gone(pids), "the orphaned build has ended"
 
 
-def test_a_claim_without_a_supervisor_is_lost_not_running_for_ever(board: Board) -> None:
+def test_a_claim_that_was_cut_off_half_way_is_taken_again(board: Board) -> None:
     job = board.root / "jobs" / "demo.1"
     job.mkdir(parents=True)
-    for name in ("claimed", "log"):
-        (job / name).touch()
-    assert board.poll()["state"] == "running", "its starter may be about to write the identity"
-    os.utime(job, (0, 0))
-    assert board.poll()["state"] == "lost"
+    for name in ("spec.json", "log", ".claim.77"):
+        (job / name).write_text("{")
+    assert board.state() == "unknown"
+    assert board.build(make_sdist())["failure"] is None
 
 
 def test_a_reused_process_id_is_not_the_supervisor(board: Board) -> None:
@@ -180,7 +180,8 @@ def test_a_reused_process_id_is_not_the_supervisor(board: Board) -> None:
     (job / "log").touch()
     write_json(job / "supervisor.json", {**identity(os.getpid()), "start_time": "1"})
     assert board.poll()["state"] == "lost"
-    assert not board.ask("cancel", "demo.1")["cancelled"], "or it would end someone else's process"
+    board.ask("cancel", attempt="demo.1")
+    assert start_time(os.getpid()), "or it would have ended someone else's process"
 
 
 def test_f10_polling_by_offset_returns_the_whole_log(board: Board) -> None:
@@ -191,7 +192,7 @@ def test_f10_polling_by_offset_returns_the_whole_log(board: Board) -> None:
     assert board.build(make_sdist(backend))["failure"] is None
     whole, offset, polls = b"", 0, 0
     while True:
-        (raw,) = board.ask("poll", f"demo.1:{offset}")["attempts"]
+        (raw,) = board.ask("poll", offsets={"demo.1": offset})["progress"]
         chunk = base64.b64decode(raw["log"])
         assert raw["offset"] == offset + len(chunk)
         whole, offset, polls = whole + chunk, raw["offset"], polls + 1
@@ -207,10 +208,12 @@ def test_f10_polling_by_offset_returns_the_whole_log(board: Board) -> None:
 def test_a_damaged_sdist_is_the_node_s_failure(board: Board) -> None:
     attempt = board.bring(make_sdist())
     _sdist(board).write_bytes(b"damaged on the way")
-    board.ask("start", attempt)
+    board.start(attempt)
     result = board.finished()
     assert result["failure"] == "node"
     assert "missing or damaged" in result["message"]
+    again = board.ask("start", attempt="demo.2", spec=board.specs[attempt])
+    assert again["missing"].endswith("/demo-1.0.tar.gz"), "the next attempt gets it anew"
 
 
 def damaged_stream() -> bytes:
@@ -261,12 +264,12 @@ def test_a_missing_environment_or_package_is_the_node_s_failure(board: Board) ->
     assert "no-such-package-dev" in result["message"]
 
 
-@pytest.mark.parametrize("command", ["start", "cancel", "forget"])
-@pytest.mark.parametrize("name", ["../evil", ".hidden", "a/b"])
-def test_an_attempt_s_name_is_no_path(board: Board, command: str, name: str) -> None:
-    answer = board.run(command, name, check=False)
-    assert answer.returncode == 2
-    assert "not an attempt's name" in answer.stderr
+@pytest.mark.parametrize("operation", ["start", "cancel", "forget", "read_log"])
+@pytest.mark.parametrize("name", ["../evil", ".hidden", "a/b", "", 3, None])
+def test_an_attempt_s_name_is_no_path(board: Board, operation: str, name: object) -> None:
+    spec = {"task": {"task": "command", "argv": ["true"]}, "limits": {"time_s": 1}}
+    answer = board.ask(operation, attempt=name, spec=spec, offset=0)
+    assert "not an attempt's name" in answer["error"]
 
 
 def test_an_environment_whose_lock_is_the_same_is_used_again(board: Board) -> None:
@@ -290,7 +293,7 @@ def test_a_build_has_the_same_path_in_every_attempt_and_two_at_once_have_two(
     gate = tmp_path / "gate"
     attempts = [board.bring(make_sdist(gated(gate)), name) for name in ("demo.1", "demo.2")]
     for attempt in attempts:
-        board.ask("start", attempt)
+        board.start(attempt)
         until(partial(_waits, board, attempt), f"{attempt} to begin")
     assert {path.name for path in (board.root / "work").glob("[!.]*")} == {"demo-cp313", "demo-cp313.1"}
     gate.touch()

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from farm.errors import NodeError
-from farm.executor import ssh
 from farm.executor.link import Link
 from farm.executor.ssh import SshExecutor
 from farm.nodes import Address
@@ -20,18 +19,24 @@ pytestmark = pytest.mark.integration
 def refused(address: Address) -> NodeError:
     link = Link(address)
     with pytest.raises(NodeError) as caught:
-        link.run("true")
+        link.execute("true")
     link.close()
     assert caught.value.message.startswith(f"{address.name}: ")
     assert "\n" not in caught.value.message
     return caught.value
 
 
+def output(link: Link, command: str) -> bytes:
+    with link.execute(command) as channel:
+        return channel.recv(100)
+
+
 def test_a_command_over_the_link(sshd: Sshd) -> None:
     link = Link(sshd.address)
-    assert link.run("echo hello") == "hello\n"
+    assert output(link, "echo hello") == b"hello\n"
     link.close()
-    assert link.run("echo again") == "again\n", "a closed link is opened anew"
+    assert not link.is_open
+    assert output(link, "echo again") == b"again\n", "a closed link is opened anew"
     link.close()
 
 
@@ -76,27 +81,27 @@ def test_an_unreachable_node(sshds: list[Sshd]) -> None:
     assert "is the board on" in error.hint
 
 
-def test_f14_a_failing_command_names_its_end_and_the_fix(sshd: Sshd) -> None:
-    link = Link(sshd.address)
-    with pytest.raises(NodeError, match="ended with code 3: why") as caught:
-        link.run("/bin/sh -c 'echo first >&2; echo why >&2; exit 3'")
-    link.close()
+def test_no_farm_node_names_farm_provision(sshd: Sshd) -> None:
+    executor = SshExecutor(sshd.node, farm_node="/nosuch/farm-node")
+    with pytest.raises(NodeError, match=r"ended with code 127: .*No such file") as caught:
+        executor.prepare()
+    executor.close()
     assert caught.value.hint == "run `farm provision f3`"
 
 
-def test_no_farm_node_names_farm_provision(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssh, "FARM_NODE", "/nosuch/farm-node")
-    executor = SshExecutor(sshd.node)
-    with pytest.raises(NodeError, match="ended with code 127") as caught:
-        executor.probe()
-    executor.close()
-    assert "farm provision f3" in caught.value.hint
-
-
 def test_another_version_of_farm_node_names_farm_provision(sshd: Sshd, farm_node: Path) -> None:
-    farm_node.write_text("#!/bin/sh\necho '{\"runner_version\": 99}'\n")
+    farm_node.write_text('#!/bin/sh\necho \'{"id": 1, "version": 99}\'\n')
     executor = SshExecutor(sshd.node)
     with pytest.raises(NodeError, match="has version 99") as caught:
-        executor.probe()
+        executor.prepare()
     executor.close()
-    assert "farm provision f3" in caught.value.hint
+    assert caught.value.hint == "run `farm provision f3`"
+
+
+def test_a_farm_node_from_before_sessions_names_farm_provision(sshd: Sshd, farm_node: Path) -> None:
+    farm_node.write_text("#!/bin/sh\necho \"farm-node: error: invalid choice: 'serve'\" >&2\nexit 2\n")
+    executor = SshExecutor(sshd.node)
+    with pytest.raises(NodeError, match="invalid choice: 'serve'") as caught:
+        executor.prepare()
+    executor.close()
+    assert caught.value.hint == "run `farm provision f3`"
