@@ -102,7 +102,12 @@ def build(specs: Sequence[JobSpec], nodes: Sequence[Node], console: Console) -> 
         paths = Paths(Path(folder))
         began = time.monotonic()
         run = service.run(
-            specs, nodes=single, publish=Path.stat, paths=paths, upstream=Upstream(), reporter=reporter
+            specs,
+            nodes=single,
+            publish=lambda wheels: [wheel.stat() for wheel in wheels],
+            paths=paths,
+            upstream=Upstream(),
+            reporter=reporter,
         )
         wall = time.monotonic() - began
         bad = [f"{job.job_id}: {job.message}" for job in run.jobs if job.state is not State.PUBLISHED]

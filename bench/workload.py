@@ -115,15 +115,15 @@ def workload(seed: int, projects: int = PROJECTS) -> Workload:
 
 def _features(rng: random.Random, language: Language, cost: float) -> SdistFeatures:
     if language is Language.RUST:
-        return SdistFeatures(100_000, {language: round(rng.lognormvariate(math.log(60_000), 1.0))}, cargo=True)
+        return SdistFeatures(
+            100_000, {language: round(rng.lognormvariate(math.log(60_000), 1.0))}, cargo=True
+        )
     size = max(5.0, cost - BASE_S) / SECONDS_PER_KIB[language] * 1024
     size *= rng.lognormvariate(0.0, FEATURE_SIGMA)
     return SdistFeatures(round(size / 4), {language: round(size)})
 
 
-def _table_entry(
-    rng: random.Random, cost: float, share: float, memory: int, *, known: bool
-) -> Giant | None:
+def _table_entry(rng: random.Random, cost: float, share: float, memory: int, *, known: bool) -> Giant | None:
     chance = 0.7 if cost > 3600 else 0.3 if cost > 1200 else 0.0
     listed, factor = rng.random() < chance, rng.lognormvariate(0.0, TABLE_SIGMA)
     serial = min(0.6, share * rng.lognormvariate(0.0, TABLE_SIGMA))

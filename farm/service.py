@@ -186,9 +186,9 @@ def _fetch(spec: JobSpec, upstream: Upstream, paths: Paths) -> Path:
 
 
 @contextmanager
-def open_store(paths: Paths) -> Iterator[Store]:
-    """Open the farm's database, and close it."""
-    store = Store(paths.database)
+def open_store(paths: Paths, *, looking: bool = False) -> Iterator[Store]:
+    """Open the farm's database, and close it; only ``looking``, none is made where there is none."""
+    store = Store(Path(":memory:") if looking and not paths.database.exists() else paths.database)
     try:
         yield store
     finally:
@@ -250,7 +250,7 @@ def foresee(
             (error for error in found.values() if isinstance(error, NodeError)),
             NodeError("every node", "unfit to build", hint="`farm nodes` says why"),
         )
-    with open_store(paths) as store:
+    with open_store(paths, looking=True) as store:
         wanted = {job.job_id: job.spec for job in store.jobs(ended=False)}
         wanted |= {spec.job_id: spec for spec in specs if _is_open(store, spec)}
         experience = Experience(store, time.time())
@@ -266,7 +266,7 @@ def _is_open(store: Store, spec: JobSpec) -> bool:
 
 def last_run(paths: Paths) -> Timeline | None:
     """Return how the newest run went, or goes; None where there was none."""
-    with open_store(paths) as store:
+    with open_store(paths, looking=True) as store:
         run = store.last_run()
         return timeline.review(run, store.attempts(since=run.began_at), time.time()) if run else None
 

@@ -201,7 +201,7 @@ def status(
             raise InputError("nothing was ever dispatched", hint="`farm dispatch NAME` does it")
         show_timeline(timeline, as_json=as_json)
         return
-    with service.open_store(paths) as store:
+    with service.open_store(paths, looking=True) as store:
         jobs = store.jobs()
         if as_json:
             print_json([job_json(job, store.result(job.job_id)) for job in jobs])
@@ -223,7 +223,7 @@ def logs(
 ) -> None:
     """Print the log of a job's last attempt."""
     paths = Paths.of(inventory, state)
-    with service.open_store(paths) as store:
+    with service.open_store(paths, looking=True) as store:
         found = store.job(job)
         if not paths.log(found.attempt_id).exists() and not follow:
             raise InputError(f"{found.job_id}: no log yet, it is {found.state}", hint="follow it with -f")

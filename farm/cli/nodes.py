@@ -44,7 +44,7 @@ def provision(
 def show_nodes(inventory: Inventory = INVENTORY, state: State_ = None, as_json: AsJson = False) -> None:
     """Ask every builder what it is and whether it may be given jobs."""
     found = service.probe_all(read_fleet(inventory).builders)
-    with service.open_store(Paths.of(inventory, state)) as store:
+    with service.open_store(Paths.of(inventory, state), looking=True) as store:
         marks = store.marks()
     if as_json:
         print_json({name: node_json(facts, marks.get(name, {})) for name, facts in found.items()})

@@ -1,4 +1,4 @@
-"""A small farm: real sshds, the real farm-node behind them, and a controller, here or in a process of its own.
+"""A small farm: real sshds, the real farm-node, and a controller, here or in a process of its own.
 
 `python -m tests.integration.farmkit CONFIG` is such a controller, for tests that kill it.
 """

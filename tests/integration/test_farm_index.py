@@ -95,7 +95,9 @@ class Farm:
         sdist = make_sdist(BACKEND, "demo-1.0", **{"pyproject.toml": table.encode()})
         self.attempts.append(f"demo.{len(self.attempts) + 1}")
         environment = {"UV_DEFAULT_INDEX": self.pypi.url}
-        result = self.board.build(sdist, self.attempts[-1], **{"environment": environment, **changes})
+        result = self.board.build(
+            sdist, self.attempts[-1], time_s=60, **{"environment": environment, **changes}
+        )
         log = self.board.log(self.attempts[-1])
         assert result["failure"] == failure, log
         return log

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from farm import cli
+from farm.cli import jobs, nodes, wheels
 from farm.errors import ExitCode
+from farm.nodes import Address, IndexHost, Node
 from farm.paths import Paths
-from farm.store import Failure, State, Store, controller_lock
+from farm.store import Failure, Mark, State, Store, controller_lock
 from tests.unit.plankit import spec
 from tests.unit.verify.wheelkit import EM_X86_64, MODULE, make_elf, write_wheel
 
@@ -102,7 +106,7 @@ def with_jobs(paths: Paths) -> str:
     store = Store(paths.database)
     for name in ("demo", "demon", "other"):
         store.enqueue(spec(name))
-    job = store.lease(spec().job_id, "f3")
+    job = store.lease(spec().job_id, "f3", 4)
     store.fail(job.job_id, Failure.BUILD, "no compiler")
     store.close()
     paths.log(job.attempt_id).parent.mkdir(parents=True)
@@ -169,17 +173,85 @@ def test_a_wrong_command_line_is_click_s_own_code(farm: Farm, arguments: tuple[s
     assert farm(*arguments).code == ExitCode.USAGE
 
 
-def test_a_second_controller_is_told_of_the_first(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "read_fleet", lambda _path: FLEET)
+def test_publishing_beside_a_dispatch_is_told_of_it(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheels, "read_fleet", lambda _path: FLEET)
     with controller_lock(farm.paths.lock):
-        outcome = farm("dispatch")
+        outcome = farm("publish", write_wheel(farm.directory))
     assert outcome.code == ExitCode.BUSY
     assert is_one_line_and_fix(outcome)
 
 
+def test_a_second_dispatch_joins_the_queue_of_the_first(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "read_fleet", lambda _path: FLEET)
+    name = with_jobs(farm.paths)
+    store = Store(farm.paths.database)
+    store.retry(name)
+    store.close()
+
+    def first() -> None:
+        own = Store(farm.paths.database)
+        for job in own.jobs(ended=False):
+            own.fail(job.job_id, Failure.BUILD, "no compiler")
+        own.close()
+
+    with controller_lock(farm.paths.lock):
+        ends = threading.Timer(0.3, first)
+        ends.start()
+        outcome = farm("dispatch")
+        ends.join()
+    assert outcome.code == ExitCode.FAILED
+    assert f"pid {os.getpid()}) holds" in outcome.out
+    assert "it takes these jobs, too" in outcome.out
+    assert outcome.out.count("failed (build)") >= 3
+
+
+def test_drain_and_resume(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "read_fleet", lambda _path: FLEET)
+    assert farm("drain", "f3", "--reason", "new fan").out == "f3: drained; builds nothing now\n"
+    store = Store(farm.paths.database)
+    assert store.marks()["f3"][Mark.DRAINED].reason == "new fan"
+    assert farm("resume", "f3").out == "f3: takes jobs again\n"
+    assert store.marks() == {}
+    store.close()
+    outcome = farm("drain", "nosuch")
+    assert outcome.code == ExitCode.INPUT
+    assert "the inventory has: f3" in outcome.err
+
+
+def test_cancel_and_retry(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "read_fleet", lambda _path: FLEET)
+    name = with_jobs(farm.paths)
+    assert "queued again" in farm("retry", name).out
+    assert farm("retry", name).code == ExitCode.INPUT
+    assert farm("cancel", name).out == f"{name}: cancelled before it ran\n"
+    outcome = farm("cancel", name)
+    assert outcome.code == ExitCode.INPUT
+    assert is_one_line_and_fix(outcome)
+
+
+def test_gantt_of_the_last_run(farm: Farm) -> None:
+    outcome = farm("status", "--gantt")
+    assert outcome.code == ExitCode.INPUT
+    assert is_one_line_and_fix(outcome)
+    store = Store(farm.paths.database)
+    number = store.begin_run("lookahead")
+    store.note_nodes(number, {"f3": {"cores": 8, "memory_bytes": 16 << 30, "speed": 1.0}})
+    store.enqueue(spec())
+    store.lease(spec().job_id, "f3", 4)
+    store.built(spec().job_id, "demo.whl", "cd" * 32, json.dumps({"duration_s": 0.1}))
+    store.close()
+    outcome = farm("status", "--gantt")
+    assert "f3 (8 cores)" in outcome.out
+    assert "placed by lookahead" in outcome.out
+    (span,) = json.loads(farm("status", "--gantt", "--json").out)["spans"]
+    assert (span["node"], span["width"], span["lost"]) == ("f3", 4, False)
+
+
 class FLEET:
-    builders = ()
+    builders = (Node(Address("f3", "127.0.0.1", 9, "nobody", Path("/key"), Path("/hosts")), 1, "/node"),)
+        Node(Address("f3", "127.0.0.1", 9, "nobody", Path("/nosuch"), Path("/nosuch")), 1, "/nosuch"),
+    )
 
     @staticmethod
-    def require_index() -> None:
-        return
+    def require_index() -> IndexHost:
+        return IndexHost(FLEET.builders[0].address, "/nosuch", "http://127.0.0.1:9")

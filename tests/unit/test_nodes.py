@@ -69,7 +69,7 @@ def inventory(**hosts: Mapping[str, object]) -> dict[str, object]:
 ALL: dict[str, Mapping[str, object]] = {
     "f3-a": BUILDER,
     "f3-b": {key: value for key, value in BUILDER.items() if not key.startswith("ansible_host")},
-    "sg": {**BUILDER, "farm_slots": "4"},
+    "sg": {**BUILDER, "farm_slots": "4", "farm_labels": ["vector", "nvme"]},
     "www": HOST,
 }
 
@@ -84,6 +84,7 @@ def test_groups_with_children() -> None:
     assert (first.slots, first.root) == (2, "/var/lib/wheelfarm-node")
     assert fleet.builders[1].address.host == "f3-b", "the inventory's name where no address is given"
     assert fleet.builders[2].slots == 4
+    assert fleet.builders[2].labels == {"nvme", "vector"}
     assert fleet.require_index().simple_url == "http://index:8080/simple/"
     assert fleet.require_index().address.port == 22
 
@@ -91,7 +92,7 @@ def test_groups_with_children() -> None:
 @pytest.mark.parametrize(
     ("host", "key"),
     [
-        ("f3-b", "farm_slots"),
+        ("f3-b", "farm_node_dir"),
         ("sg", "farm_known_hosts"),
         ("f3-a", "ansible_ssh_private_key_file"),
         ("www", "farm_index_url"),
@@ -184,3 +185,13 @@ def test_f11_of_each_set_of_twins_one_is_left(hostnames: list[str]) -> None:
 def test_facts_survive_json() -> None:
     content = {**asdict(FACTS), "apt_packages": sorted(FACTS.apt_packages), "unknown_to_us": 1}
     assert Facts.from_json(json.dumps(content)) == FACTS
+
+
+def test_slots_may_be_left_to_cores_and_memory() -> None:
+    hosts = {**ALL, "sg": {name: value for name, value in BUILDER.items() if name != "farm_slots"}}
+    assert fleet_of(inventory(**hosts), "inv").builders[2].slots is None
+
+
+def test_labels_are_a_list_of_words() -> None:
+    with pytest.raises(InputError, match="farm_labels is 'vector', not a list of words"):
+        fleet_of(inventory(**{**ALL, "sg": {**BUILDER, "farm_labels": "vector"}}), "inv")
