@@ -31,8 +31,9 @@ class Process(NamedTuple):
 
 def look_up(pid: int) -> Process | None:
     """Return a process, or None if it is gone."""
-    # What follows the command's name begins with field 3, the state.
-    fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    # Its first thread's: user emulation makes up /proc/PID/stat for a process that asks of itself, and others
+    # see the truth. What follows the command's name begins with field 3, the state.
+    fields = read_text(f"/proc/{pid}/task/{pid}/stat").rpartition(")")[2].split()
     if len(fields) < 20:  # noqa: PLR2004
         return None
     return Process(fields[0], int(fields[1]), int(fields[3]), fields[19])
