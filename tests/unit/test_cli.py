@@ -249,8 +249,6 @@ def test_gantt_of_the_last_run(farm: Farm) -> None:
 
 class FLEET:
     builders = (Node(Address("f3", "127.0.0.1", 9, "nobody", Path("/key"), Path("/hosts")), 1, "/node"),)
-        Node(Address("f3", "127.0.0.1", 9, "nobody", Path("/nosuch"), Path("/nosuch")), 1, "/nosuch"),
-    )
 
     @staticmethod
     def require_index() -> IndexHost:
