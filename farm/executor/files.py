@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import paramiko
-
 from farm.errors import LyingNodeError, NodeError
 from farm.executor.base import MAX_WHEEL_BYTES, NodeFile
-from farm.executor.link import Link
+from farm.executor.link import BROKEN, Link
 
 CHUNK_BYTES: Final = 256 * 1024
-BROKEN: Final = (EOFError, paramiko.SSHException, TimeoutError)
 
 
 def put(link: Link, path: Path, target: str) -> None:
@@ -25,7 +23,7 @@ def put(link: Link, path: Path, target: str) -> None:
         sftp = link.sftp()
         sftp.put(str(path), partial, confirm=True)
         sftp.posix_rename(partial, target)
-    except (OSError, *BROKEN) as error:
+    except BROKEN as error:
         link.close()
         raise NodeError(
             link.address.name, f"{target} can't be written: {error}", hint="is its disk full?"
@@ -60,20 +58,32 @@ def get(link: Link, source: str, file: NodeFile, directory: Path) -> Path:
 def _download(link: Link, source: str, target: Path, promised: int) -> tuple[int, str]:
     """Copy what is there; one byte more than was promised is enough to know."""
     digest, size = hashlib.sha256(), 0
+    # What goes wrong with the copy itself is the controller's own trouble, not the node's.
     with target.open("wb") as local:
-        try:
-            with link.sftp().open(source, "rb") as remote:
-                there = remote.stat().st_size
-                if there is not None and there > promised:
-                    return there, "unread"
-                remote.prefetch(promised)
-                while chunk := remote.read(min(CHUNK_BYTES, promised + 1 - size)):
-                    digest.update(chunk)
-                    size += len(chunk)
-                    local.write(chunk)
-        except FileNotFoundError:
-            return 0, "of nothing: there is no such file"
-        except (OSError, *BROKEN) as error:
-            link.close()
-            raise NodeError(link.address.name, f"{target.name[1:-8]} can't be collected: {error}") from error
+        for chunk in _chunks(link, source, target.name[1:-8], promised):
+            digest.update(chunk)
+            size += len(chunk)
+            local.write(chunk)
+        local.flush()
+        os.fsync(local.fileno())  # the node forgets its own copy on the strength of this one (F22)
     return size, digest.hexdigest()
+
+
+def _chunks(link: Link, source: str, name: str, promised: int) -> Iterator[bytes]:
+    node, size = link.address.name, 0
+    try:
+        with link.sftp().open(source, "rb") as remote:
+            there = remote.stat().st_size
+            if there is not None and there > promised:
+                raise LyingNodeError(node, f"{name} has {there} bytes, the node said {promised}")
+            remote.prefetch(promised)
+            while chunk := remote.read(min(CHUNK_BYTES, promised + 1 - size)):
+                size += len(chunk)
+                yield chunk
+    except FileNotFoundError as error:
+        raise LyingNodeError(node, f"it promised {name}, and there is no such file") from error
+    except BROKEN as error:
+        link.close()
+        raise NodeError(node, f"{name} can't be collected: {error}") from error
+    if size < promised and not link.is_open:  # paramiko may take the end of the link for the end of the file
+        raise NodeError(node, f"{name} can't be collected: the link broke")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import Final
 
@@ -15,6 +16,8 @@ CONNECT_TIMEOUT_S: Final = 20
 STALLED_S: Final = 60
 # Linux closes a link whose peer has confirmed nothing for so long; paramiko's keepalive does not notice.
 USER_TIMEOUT_MS: Final = 30_000
+# What a link that breaks raises, at any moment and in any call: closing sends a message, too.
+BROKEN: Final = (OSError, EOFError, paramiko.SSHException)
 
 
 class Link:
@@ -40,7 +43,7 @@ class Link:
             channel = transport.open_session(timeout=CONNECT_TIMEOUT_S)
             channel.settimeout(CONNECT_TIMEOUT_S)
             channel.exec_command(command)
-        except (OSError, EOFError, paramiko.SSHException) as error:
+        except BROKEN as error:
             self.close()
             raise self._error(f"it gives no channel: {type(error).__name__}: {error}") from error
         return channel
@@ -52,16 +55,19 @@ class Link:
             channel = client.get_channel()
             if channel is not None:
                 channel.settimeout(STALLED_S)
-        except (OSError, EOFError, paramiko.SSHException) as error:
+        except BROKEN as error:
             self.close()
             raise self._error(f"no SFTP: {error}") from error
         return client
 
     def close(self) -> None:
         """Drop the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(*BROKEN):
+                connection.close()
+            # Where closing the SFTP session failed, the connection is still there.
+            connection.client.close()
 
     def _open(self) -> Connection:
         if self._connection is not None and self._connection.is_connected:
@@ -83,7 +89,12 @@ class Link:
             config=Config(lazy=True, overrides={"load_ssh_configs": False}),
         )
         self._trust(connection)
-        self._connect(connection)
+        try:
+            self._connect(connection)
+        except BaseException:
+            # It has a thread and a socket, which would live until the other side loses patience.
+            connection.client.close()
+            raise
         self._connection = connection
         return connection
 
@@ -101,6 +112,7 @@ class Link:
         where = f"{self.address.host} port {self.address.port}"
         known_hosts = self.address.known_hosts
         try:
+            connection.connect_kwargs["sock"] = self._socket()
             connection.open()
         except paramiko.BadHostKeyException as error:
             raise self._error(
@@ -123,9 +135,17 @@ class Link:
                 f"{where} can't be reached: {error.strerror or error}",
                 hint="is the board on and its sshd up?",
             ) from error
-        sock = connection.transport.sock
+        except EOFError as error:  # an sshd that is restarted, or has too many guests, hangs up in mid-word
+            raise self._error(
+                f"{where} hung up while the connection was made", hint="look at the board's sshd"
+            ) from error
+
+    def _socket(self) -> socket.socket:
+        # Not set on paramiko's socket afterwards: a link that broke at once has none any more.
+        sock = socket.create_connection((self.address.host, self.address.port), CONNECT_TIMEOUT_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        return sock
 
     def _error(self, message: str, *, hint: str = "") -> NodeError:
         return NodeError(self.address.name, message, hint=hint)
