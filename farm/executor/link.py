@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import socket
 from typing import Final
 
@@ -22,13 +21,6 @@ USER_TIMEOUT_MS: Final = 30_000
 QUIET_S: Final = 60.0
 # What a link that breaks raises, at any moment and in any call: closing sends a message, too.
 BROKEN: Final = (OSError, EOFError, paramiko.SSHException)
-
-
-@functools.cache
-def _config() -> Config:
-    # The inventory says all there is to say; a user's ~/.ssh/config must not change it.
-    # One for all: it is large, and only read.
-    return Config(lazy=True, overrides={"load_ssh_configs": False})
 
 
 class Link:
@@ -99,7 +91,8 @@ class Link:
                 "banner_timeout": CONNECT_TIMEOUT_S,
                 "auth_timeout": CONNECT_TIMEOUT_S,
             },
-            config=_config(),
+            # The inventory says all there is to say; a user's ~/.ssh/config must not change it.
+            config=Config(lazy=True, overrides={"load_ssh_configs": False}),
         )
         self._trust(connection)
         try:
