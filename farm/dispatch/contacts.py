@@ -220,6 +220,10 @@ class Contacts:
 
     def _answered(self, contact: Contact, visit: Visit) -> None:
         contact.errors, contact.lost_since = 0, None
+        # What could not be done is tried again when the node is next asked what it holds, not all the time.
+        for error in visit.undone:
+            self._listener.note(error.message)
+            self._listener.node_changed()  # a job that is to be cancelled still is
         contact.cancel.difference_update(visit.errand.cancel)
         contact.forget.difference_update(visit.errand.forget)
         contact.vitals = visit.vitals

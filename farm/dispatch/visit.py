@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,8 @@ class Visit:
     collected: Mapping[str, Path]
     uncollected: Mapping[str, NodeError]
     refused: Mapping[str, NodeError]
+    undone: Sequence[NodeError]
+    """What could not be cancelled or forgotten."""
 
     @property
     def not_started(self) -> Mapping[str, NodeError]:
@@ -56,10 +58,7 @@ def visit(node: str, executor: Executor, errand: Errand, paths: Paths) -> Visit:
     """
     facts = executor.prepare() if errand.prepare else None
     held = executor.list() if errand.prepare else None
-    for attempt_id in errand.cancel:
-        executor.cancel(attempt_id)
-    for attempt_id in errand.forget:
-        executor.forget(attempt_id)
+    undone = [*_each(executor.cancel, errand.cancel), *_each(executor.forget, errand.forget)]
     refused = dict(_start(executor, errand.launches))
     update = executor.poll(errand.offsets, errand.wait_s)
     at = time.time()
@@ -72,7 +71,20 @@ def visit(node: str, executor: Executor, errand: Errand, paths: Paths) -> Visit:
             except NodeError as error:
                 # One wheel that can't be had says nothing of the node's other builds.
                 uncollected[item.attempt_id] = error
-    return Visit(errand, facts, held, update.vitals, at, update.progress, collected, uncollected, refused)
+    return Visit(
+        errand, facts, held, update.vitals, at, update.progress, collected, uncollected, refused, undone
+    )
+
+
+def _each(do: Callable[[str], None], attempts: Sequence[str]) -> Iterator[NodeError]:
+    """Do something to attempts; one that can't be ended says nothing of the node's other builds."""
+    for attempt_id in attempts:
+        try:
+            do(attempt_id)
+        except LyingNodeError:
+            raise
+        except NodeError as error:
+            yield error  # if it was the link, the poll will tell
 
 
 def _start(executor: Executor, launches: Sequence[Launch]) -> Mapping[str, NodeError]:

@@ -273,6 +273,31 @@ def test_a_start_whose_answer_was_lost_is_no_refusal(fleet: Farm) -> None:
     assert fleet.job("one").attempt == 1, "it was begun, so it is not begun elsewhere as well"
 
 
+class Clinging(Riscv64):
+    """A node that does not let go of what it built."""
+
+    def forget(self, attempt_id: str) -> None:
+        raise NodeError(self.node.name, f"it refuses `forget`: {attempt_id} still runs: cancel it first")
+
+
+def test_an_attempt_that_can_t_be_forgotten_is_no_lost_node(fleet: Farm) -> None:
+    fleet.executors = {node.name: Clinging(node) for node in fleet.nodes}
+    for name in ("one", "two", "three"):
+        fleet.queue(name, fleet.gated(name))
+    fleet.open("one", "two", "three")
+    fleet.run()
+    assert {fleet.job(name).state for name in ("one", "two", "three")} == {State.PUBLISHED}
+    assert any("still runs" in note for note in fleet.recorder.notes)
+    assert not any("in quarantine" in note for note in fleet.recorder.notes)
+    fleet.executors = {}
+    fleet.queue("four", fleet.gated("four"))
+    fleet.open("four")
+    fleet.run()
+    assert [list(Path(node.root, "jobs").iterdir()) for node in fleet.nodes] == [[], []], (
+        "the next run's duty"
+    )
+
+
 def test_who_was_away_is_asked_at_the_first_contact(fleet: Farm, sshds: list[Sshd]) -> None:
     fleet.tempo = replace(QUICK, quarantine=1000)
     fleet.queue("one", fleet.gated("one"), Recipe(nodes=["f3"]))
