@@ -86,5 +86,8 @@ class Sshd:
 
 def _descendants(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children")
-    found = [int(child) for child in children.read_text().split()] if children.exists() else []
+    try:
+        found = [int(child) for child in children.read_text().split()]
+    except OSError:  # it has just ended
+        return []
     return found + [below for child in found for below in _descendants(child)]
