@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from farm.executor import ssh
-from tests.integration.nodekit import BOARD_PYTHON, FARM_NODE, make_environment
+from tests.integration.nodekit import install_farm_node
 from tests.integration.sshkit import Sshd, free_port, keygen
 
 
@@ -38,9 +38,6 @@ def sshd(sshds: list[Sshd]) -> Sshd:
 @pytest.fixture
 def farm_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Install farm-node where the controller calls it, with environments made of shims."""
-    environments = make_environment(tmp_path / "environments")
-    script = tmp_path / "farm-node"
-    script.write_text(f'#!/bin/sh\nexec {BOARD_PYTHON} -P {FARM_NODE} --environments {environments} "$@"\n')
-    script.chmod(0o755)
+    script = install_farm_node(tmp_path)
     monkeypatch.setattr(ssh, "FARM_NODE", str(script))
     return script

@@ -9,14 +9,16 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from farm.dispatch import Dispatcher, Tempo
-from farm.executor import Executor, ssh
+from farm.executor import Executor, link, ssh
 from farm.executor.ssh import SshExecutor
+from farm.index import IndexTree, add_wheel, build_index
 from farm.nodes import Address, Facts, Node
 from farm.paths import REPOSITORY, Paths
 from farm.plan import JobSpec
@@ -39,8 +41,9 @@ class Riscv64(SshExecutor):
             FACTS,
             hostname=self.node.name,
             machine_id=self.node.name,
-            # Enough for two builds of which nothing is known.
-            cores=16,
+            # Enough for two builds of which nothing is known, or for one in each slot.
+            cores=max(16, 8 * self.node.slots),
+            memory_bytes=max(16, 8 * self.node.slots) << 30,
             boot_id=facts.boot_id,
             pythons=facts.pythons,
         )
@@ -65,6 +68,13 @@ class Recorder:
         pass
 
 
+class Writer(Recorder):
+    """A reporter that writes what it is told to stderr."""
+
+    def note(self, text: str) -> None:
+        sys.stderr.write(f"{time.time():.3f} {text}\n")
+
+
 @dataclass
 class Farm:
     """A controller's state and the nodes it uses. Sdists and published wheels are files below `directory`."""
@@ -75,6 +85,10 @@ class Farm:
     tempo: Tempo = QUICK
     executors: Mapping[str, Executor] = field(default_factory=dict)
     recorder: Recorder = field(default_factory=Recorder)
+    user_timeout_s: float = link.USER_TIMEOUT_MS / 1000
+    """For a controller in a process of its own: when it takes a silent link for lost."""
+    index: bool = False
+    """Publish into a real index tree, which refuses a name with other bytes."""
 
     @property
     def paths(self) -> Paths:
@@ -150,6 +164,9 @@ class Farm:
             return dispatcher
 
     def _publish(self, wheels: Sequence[Path]) -> None:
+        if self.index:
+            tree = IndexTree(self.paths.tree)
+            build_index(tree, [add_wheel(tree, wheel).project for wheel in wheels])
         with (self.directory / "published").open("a") as file:
             for wheel in wheels:
                 file.write(f"{wheel.name}\n")
@@ -178,7 +195,7 @@ class Farm:
         assert not faults
 
     def controller(self) -> subprocess.Popen[bytes]:
-        """Dispatch in a process of its own, to be killed."""
+        """Dispatch in a process of its own, to be killed; what it notes goes to `controller.log`."""
         config = self.directory / "controller.json"
         config.write_text(
             json.dumps(
@@ -186,12 +203,16 @@ class Farm:
                     "directory": str(self.directory),
                     "farm_node": str(self.farm_node),
                     "nodes": [_node_json(node) for node in self.nodes],
+                    "tempo": asdict(self.tempo),
+                    "user_timeout_s": self.user_timeout_s,
+                    "index": self.index,
                 }
             )
         )
-        return subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.farmkit", str(config)], cwd=REPOSITORY
-        )
+        with (self.directory / "controller.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tests.integration.farmkit", str(config)], cwd=REPOSITORY, stderr=log
+            )
 
 
 def _node_json(node: Node) -> dict[str, object]:
@@ -214,7 +235,15 @@ def main(config: Path) -> None:
         for item in content["nodes"]
     ]
     ssh.FARM_NODE = content["farm_node"]  # type: ignore[misc]
-    Farm(Path(content["directory"]), nodes, Path(content["farm_node"])).run()
+    link.USER_TIMEOUT_MS = int(1000 * content["user_timeout_s"])  # type: ignore[misc]
+    Farm(
+        Path(content["directory"]),
+        nodes,
+        Path(content["farm_node"]),
+        Tempo(**content["tempo"]),
+        recorder=Writer(),
+        index=content["index"],
+    ).run()
 
 
 if __name__ == "__main__":

@@ -83,6 +83,17 @@ def make_environment(directory: Path, python: str = PYTHON) -> Path:
     return directory
 
 
+def install_farm_node(directory: Path, source: Path = FARM_NODE) -> Path:
+    """Install farm-node as a program below a folder, with environments made of shims."""
+    environments = directory / "environments"
+    if not environments.exists():
+        make_environment(environments)
+    script = directory / "farm-node"
+    script.write_text(f'#!/bin/sh\nexec {BOARD_PYTHON} -P {source} --environments {environments} "$@"\n')
+    script.chmod(0o755)
+    return script
+
+
 def make_tar(members: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:

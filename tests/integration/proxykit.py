@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import selectors
 import socket
+import struct
 import threading
 
 CHUNK_BYTES = 65536
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+# One instruction of classic BPF, `ret #0`: the kernel drops what arrives before TCP sees it, and so confirms
+# nothing. That is what a pulled cable looks like to the other end; a proxy that only stops reading confirms.
+_NOTHING_PASSES = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+_FILTER = struct.pack("HL", 1, ctypes.addressof(_NOTHING_PASSES))
 
 
 class Proxy:
@@ -30,6 +37,21 @@ class Proxy:
         """Forward nothing more over the links that are open; new ones work."""
         with self._lock:
             self._silent |= set(self._peers)
+
+    def freeze(self) -> list[socket.socket]:
+        """Lose every packet of the links that are open, both ways; returns their ends, to be thawed."""
+        with self._lock:
+            ends = list(self._peers)
+            for end in ends:
+                end.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, _FILTER)
+        return ends
+
+    def thaw(self, ends: list[socket.socket]) -> None:
+        """Let packets pass again; TCP sends anew what was lost, if it still tries."""
+        with self._lock:
+            for end in ends:
+                if end in self._peers:
+                    end.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
 
     def hang_up(self) -> None:
         """Close all links."""

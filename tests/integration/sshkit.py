@@ -64,7 +64,7 @@ class Sshd:
         """End the daemon and every session of it, as a reboot of the link would."""
         if self.process is None:
             return
-        for pid in _descendants(self.process.pid):
+        for pid in descendants(self.process.pid):
             if Path(f"/proc/{pid}/comm").exists() and "sshd" in Path(f"/proc/{pid}/comm").read_text():
                 os.kill(pid, signal.SIGKILL)
         self.process.kill()
@@ -84,10 +84,10 @@ class Sshd:
         return Node(self.address, slots=1, root=str(self.directory / "node"))
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children")
     try:
         found = [int(child) for child in children.read_text().split()]
     except OSError:  # it has just ended
         return []
-    return found + [below for child in found for below in _descendants(child)]
+    return found + [below for child in found for below in descendants(child)]
