@@ -77,7 +77,8 @@ class Session:
 
     def close(self) -> None:
         """End it; what was started there goes on."""
-        self._channel.close()
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.close()
 
     def _send(self, request: Mapping[str, object], timeout_s: float) -> None:
         data = json.dumps(request, separators=(",", ":")).encode() + b"\n"

@@ -42,8 +42,8 @@ class Riscv64(SshExecutor):
             hostname=self.node.name,
             machine_id=self.node.name,
             # Enough for two builds of which nothing is known, or for one in each slot.
-            cores=max(16, 8 * self.node.slots),
-            memory_bytes=max(16, 8 * self.node.slots) << 30,
+            cores=max(16, 8 * (self.node.slots or 1)),
+            memory_bytes=max(16, 8 * (self.node.slots or 1)) << 30,
             boot_id=facts.boot_id,
             pythons=facts.pythons,
         )
