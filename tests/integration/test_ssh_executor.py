@@ -193,7 +193,14 @@ VITALS = {
     "boot_id": "b",
     "toolchain": "t",
 }
-RESULT: dict[str, object] = {"task": "build", "failure": None, "message": "", "wheels": [], "started": 1.0, "duration_s": 1.0}
+RESULT: dict[str, object] = {
+    "task": "build",
+    "failure": None,
+    "message": "",
+    "wheels": [],
+    "started": 1.0,
+    "duration_s": 1.0,
+}
 WHEEL = {"filename": "a.whl", "size": 1, "sha256": "0" * 64}
 PROGRESS = {"attempt": "a.1", "state": "finished", "log": "", "offset": 0, "more": False}
 
