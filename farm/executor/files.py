@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -11,9 +12,12 @@ import paramiko
 
 from farm.errors import LyingNodeError, NodeError
 from farm.executor.base import MAX_WHEEL_BYTES, NodeFile
-from farm.executor.link import Link
+from farm.executor.link import STALLED_S, Link
 
 CHUNK_BYTES: Final = 256 * 1024
+# Of 32 KiB each: enough for a fast link over a long way, and all that is held in memory.
+MOST_REQUESTS: Final = 128
+SLOWEST_BYTES_PER_S: Final = 16 * 1024
 BROKEN: Final = (EOFError, paramiko.SSHException, TimeoutError)
 
 
@@ -58,16 +62,19 @@ def get(link: Link, source: str, file: NodeFile, directory: Path) -> Path:
 
 
 def _download(link: Link, source: str, target: Path, promised: int) -> tuple[int, str]:
-    """Copy what is there; one byte more than was promised is enough to know."""
+    """Copy a file of the promised size; returns what arrived."""
     digest, size = hashlib.sha256(), 0
+    deadline = time.monotonic() + STALLED_S + promised / SLOWEST_BYTES_PER_S
     with target.open("wb") as local:
         try:
             with link.sftp().open(source, "rb") as remote:
                 there = remote.stat().st_size
-                if there is not None and there > promised:
-                    return there, "unread"
-                remote.prefetch(promised)
-                while chunk := remote.read(min(CHUNK_BYTES, promised + 1 - size)):
+                if there != promised:
+                    return there or 0, "unread"
+                remote.prefetch(promised, MOST_REQUESTS)
+                while chunk := remote.read(min(CHUNK_BYTES, promised - size)):
+                    if time.monotonic() > deadline:
+                        raise TimeoutError(f"{size} of {promised} bytes in too long a time")
                     digest.update(chunk)
                     size += len(chunk)
                     local.write(chunk)

@@ -16,8 +16,8 @@ CONNECT_TIMEOUT_S: Final = 20
 STALLED_S: Final = 60
 # Linux closes a link whose peer has confirmed nothing for so long; paramiko's keepalive does not notice.
 USER_TIMEOUT_MS: Final = 30_000
-# How often paramiko's thread looks up from an idle link. Ten times a second, its own choice, costs a quarter of a
-# core with hundreds of them.
+# How often paramiko's thread looks up from an idle link. Ten times a second, its own choice, costs a quarter
+# of a core with hundreds of them.
 LOOK_UP_S: Final = 10.0
 
 
@@ -27,6 +27,7 @@ class Link:
     def __init__(self, address: Address) -> None:
         self.address = address
         self._connection: Connection | None = None
+        self._sftp: paramiko.SFTPClient | None = None
 
     @property
     def is_open(self) -> bool:
@@ -51,29 +52,37 @@ class Link:
 
     def sftp(self) -> paramiko.SFTPClient:
         """Return the connection's SFTP client."""
+        connection = self._open()
+        if self._sftp is not None:
+            return self._sftp
         try:
-            client: paramiko.SFTPClient = self._open().sftp()
-            channel = client.get_channel()
-            if channel is not None:
-                channel.settimeout(STALLED_S)
+            sftp: paramiko.SFTPClient = connection.client.open_sftp()
         except (OSError, EOFError, paramiko.SSHException) as error:
             self.close()
             raise self._error(f"no SFTP: {error}") from error
-        return client
+        channel = sftp.get_channel()
+        if channel is not None:
+            channel.settimeout(STALLED_S)
+        self._sftp = sftp
+        return sftp
 
     def close(self) -> None:
         """Drop the connection."""
-        if self._connection is not None:
-            transport = self._connection.transport
-            if transport is not None:
-                with contextlib.suppress(OSError):
-                    transport.sock.shutdown(socket.SHUT_RDWR)  # its thread looks up at once
-            self._connection.close()
-            self._connection = None
+        connection, sftp, self._connection, self._sftp = self._connection, self._sftp, None, None
+        broken = contextlib.suppress(OSError, EOFError, paramiko.SSHException)
+        if sftp is not None:
+            with broken:
+                sftp.close()
+        if connection is not None:
+            with broken:
+                # Its thread looks up at once.
+                connection.transport.sock.shutdown(socket.SHUT_RDWR)
+            connection.close()
 
     def _open(self) -> Connection:
         if self._connection is not None and self._connection.is_connected:
             return self._connection
+        self.close()
         address = self.address
         connection = Connection(
             address.host,

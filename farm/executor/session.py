@@ -113,7 +113,10 @@ class Session:
             if left <= 0:
                 raise TimeoutError
             self._channel.settimeout(left)
-            data = self._channel.recv(CHUNK_BYTES)
+            try:
+                data = self._channel.recv(CHUNK_BYTES)
+            except TimeoutError:
+                continue  # or `interrupt` set another time limit in between
             if not data:
                 raise EOFError
             self._pending += data

@@ -177,4 +177,7 @@ class SshExecutor:
         if not isinstance(items, builtins.list):
             raise TypeError("progress is no list")
         builds = frozenset(self._builds)
-        return Update(answers.vitals(answer), [answers.progress(item, offsets, builds) for item in items])
+        progress = [answers.progress(item, offsets, builds) for item in items]
+        if len({item.attempt_id for item in progress}) < len(progress):
+            raise ValueError("an attempt is there twice")
+        return Update(answers.vitals(answer), progress)

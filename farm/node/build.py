@@ -23,6 +23,7 @@ from farm.node.files import Json, artifacts, read_json, sha256_of, write_json
 from farm.node.source import source_epoch, unpack
 from farm.node.supervise import Supervisor, say
 from farm.node.variables import WRAPPERS, Places, make_folders, uses_download_cache, variables
+from farm.node.vitals import fingerprint
 
 if TYPE_CHECKING:
     from pyproject_hooks import BuildBackendHookCaller
@@ -101,7 +102,7 @@ class Build:
 
     def describe(self) -> None:
         """Check that the board has what the job needs and write it all into the log (F13, F20)."""
-        self.toolchain = facts.toolchain()
+        self.toolchain = facts.toolchain(fingerprint(self.environments))
         spec, board = self.spec, self.toolchain
         say(f"job {spec['job_id']} attempt {spec['attempt']} on {board['hostname']}")
         say(f"sdist {spec['sdist_filename']} sha256 {spec['sdist_sha256']}")
