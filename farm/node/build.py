@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from farm.node import facts
-from farm.node.environment import BuildSystem, Environments, ProjectError, build_system, pinned
+from farm.node.environment import (
+    BuildSystem,
+    Environments,
+    ProjectError,
+    build_system,
+    pinned,
+    python_of,
+)
 from farm.node.failure import StepError
 from farm.node.farm_index import FarmIndex
 from farm.node.files import Json, artifacts, read_json, sha256_of, write_json
@@ -111,6 +118,8 @@ class Build:
         say(f"compilers run on {board['compilers']}")
         if not (self.at.tools / "bin/python").exists():
             raise StepError("node", f"no build environment {self.at.tools}; run `farm provision`")
+        # The build tools' packages are pure Python, so they run under this interpreter as well.
+        sys.path += [str(path) for path in self.at.tools.glob("lib/python3.*/site-packages")]
         wanted = [str(name) for name in _list(spec["apt_packages"])]
         missing = sorted(set(wanted) - facts.installed_packages(*wanted)) if wanted else []
         if missing:
@@ -143,7 +152,7 @@ class Build:
         if distcc:
             self.toolchain["distcc_hosts"] = distcc
         url, view = str(read_json(SETTINGS / "node.json").get("index") or ""), str(self.spec["python"])
-        self.index = FarmIndex(url, self.at.cache / "index" / view, say)
+        self.index = FarmIndex(url, self.at.cache / "index" / view, say, python_of(self.at.tools))
         own = self.spec["environment"]
         assert isinstance(own, dict)  # noqa: S101  # the controller validated the recipe
         return variables(
@@ -202,8 +211,6 @@ class Build:
 
     def hooks(self, source: Path, system: BuildSystem, environment: Path) -> BuildBackendHookCaller:
         """Return the caller of the project's own PEP 517 backend (F04)."""
-        # Of the build tools' environment; pure Python, so it runs under this interpreter as well.
-        sys.path += [str(path) for path in self.at.tools.glob("lib/python3.*/site-packages")]
         try:
             from pyproject_hooks import BuildBackendHookCaller  # noqa: PLC0415
         except ImportError as error:

@@ -78,9 +78,13 @@ class Link:
 class FarmIndex:
     """What the farm has published, for one project's build environments and one Python."""
 
-    def __init__(self, url: str, view: Path, say: Callable[[str], None]) -> None:
-        """Ask the index at ``url`` what it has; it is not used where it has no address or does not answer."""
+    def __init__(self, url: str, view: Path, say: Callable[[str], None], python: str = "") -> None:
+        """Ask the index at ``url`` what it has; it is not used where it has no address or does not answer.
+
+        ``python`` is the version that is built for (``3.13.5``); empty: this interpreter's.
+        """
         self._view = view
+        self._python = python or platform.python_version()
         self._states: dict[str, str] = {}
         self._files: dict[str, str] = {}
         self._hosted: frozenset[str] = frozenset()
@@ -175,16 +179,21 @@ class FarmIndex:
         from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415  # slow on a board
 
         try:
-            return platform.python_version() in SpecifierSet(pythons)
+            return self._python in SpecifierSet(pythons)
         except InvalidSpecifier:
             return False
 
     @cached_property
     def _tags(self) -> frozenset[str]:
-        # Like auditwheel, it is among the build tools. A build is run by the very Python that it is for.
-        from packaging.tags import sys_tags  # noqa: PLC0415
+        # Like auditwheel, it is among the build tools.
+        from packaging.tags import compatible_tags, cpython_tags, platform_tags  # noqa: PLC0415
 
-        return frozenset(map(str, sys_tags()))
+        version = tuple(map(int, self._python.split(".")[:2]))
+        platforms = list(platform_tags())
+        interpreter = "cp" + "".join(map(str, version))
+        own = cpython_tags(python_version=version, platforms=platforms)
+        pure = compatible_tags(python_version=version, interpreter=interpreter, platforms=platforms)
+        return frozenset(map(str, itertools.chain(own, pure)))
 
     @cached_property
     def _opener(self) -> OpenerDirector:

@@ -152,3 +152,12 @@ def test_a_name_is_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     index.variables()
     index.read_all()
     assert pages.asked == ["", "x/"]
+
+
+def test_the_tags_are_those_of_the_python_that_is_built_for(tmp_path: Path) -> None:
+    other = FarmIndex("", tmp_path, print, "3.9.2")
+    assert other._fits(["cp39", "cp39", "linux_x86_64"]) or other._fits(["cp39", "none", "any"])
+    assert other._fits(["py3", "none", "any"])
+    assert not other._fits(["cp313", "cp313", "any"])
+    assert other._accepts(">=3.9,<3.10")
+    assert not other._accepts(">=3.10")
