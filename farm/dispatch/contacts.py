@@ -164,7 +164,9 @@ class Contacts:
 
     def _errand(self, contact: Contact, now: float) -> Errand:
         active = self._ledger.on(contact.node.name)
-        probe = contact.facts is None or (contact.trouble is not None and now >= contact.probe_at)
+        # Who is away is asked at the first contact: how long it was held off says nothing once it answers.
+        away = contact.trouble is Trouble.UNREACHABLE
+        probe = contact.facts is None or away or (contact.trouble is not None and now >= contact.probe_at)
         launches = tuple(contact.launches.values())
         # A launch that is lost with the link is made again when a later poll does not know the attempt.
         contact.launches.clear()
@@ -219,7 +221,7 @@ class Contacts:
             self._known(contact, visit.facts, visit.held or {})
         elif contact.baseline is not None and changed(contact.baseline, visit.vitals):
             contact.facts = None
-        for attempt_id, error in visit.refused.items():
+        for attempt_id, error in visit.not_started.items():
             self._refused(contact, attempt_id, error)
         self._look_at_vitals(contact, visit)
 

@@ -21,12 +21,12 @@ from farm.dispatch.gates import Gates
 from farm.dispatch.health import Trouble, waited_for_s
 from farm.dispatch.ledger import Ledger
 from farm.dispatch.outcome import Then, after
-from farm.dispatch.placer import Placer
+from farm.dispatch.placer import Placer, build_of
 from farm.dispatch.sources import Source, Sources
 from farm.dispatch.visit import Visit
 from farm.dispatch.waiting import Waiting
 from farm.errors import FarmError, LyingNodeError, NodeError
-from farm.executor import AttemptState, Executor, Progress, Result
+from farm.executor import AttemptState, Executor, Progress, Result, Task
 from farm.nodes import Node
 from farm.paths import Paths
 from farm.schedule import POLICIES
@@ -68,6 +68,7 @@ class Dispatcher:
         reporter: Reporter,
         policy: str = DEFAULT_POLICY,
         tempo: Tempo | None = None,
+        task_of: Callable[[Job, Path], Task] = build_of,
     ) -> None:
         self._store = store
         self._paths = paths
@@ -92,6 +93,7 @@ class Dispatcher:
             waiting=self._waiting,
             contacts=self._contacts,
             experience=self._experience,
+            task_of=task_of,
             changed=self._changed,
             fail=self._fail,
         )
@@ -242,7 +244,7 @@ class Dispatcher:
         """See Listener."""
         for attempt_id, error in visit.uncollected.items():
             self._not_collected(contact, attempt_id, error)
-        for attempt_id, error in visit.refused.items():
+        for attempt_id, error in visit.not_started.items():
             job = self._ledger.of_attempt(attempt_id)
             if job is not None and contact.trouble is not None:
                 self._again(job, Failure.NODE, error.message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from farm.dispatch import placing
 from farm.dispatch.contacts import Contact, Contacts
@@ -11,9 +12,14 @@ from farm.dispatch.experience import Experience
 from farm.dispatch.health import Trouble
 from farm.dispatch.ledger import Ledger
 from farm.dispatch.waiting import Waiting
-from farm.executor import Build, Launch
+from farm.executor import Build, Launch, Task
 from farm.schedule import FarmState, NodeState, Policy, RunningJob, unmet
 from farm.store import Failure, Job
+
+
+def build_of(job: Job, sdist: Path) -> Task:
+    """Return what a job's current attempt is to do."""
+    return Build(job.spec, job.attempt, sdist, job.width)
 
 
 class Placer:
@@ -27,6 +33,7 @@ class Placer:
         waiting: Waiting,
         contacts: Contacts,
         experience: Experience,
+        task_of: Callable[[Job, Path], Task],
         changed: Callable[[Job], Job],
         fail: Callable[[Job, Failure, str], None],
     ) -> None:
@@ -35,6 +42,7 @@ class Placer:
         self._waiting = waiting
         self._contacts = contacts
         self._experience = experience
+        self._task_of = task_of
         self._changed = changed
         self._fail = fail
         self._noted: dict[str, dict[str, object]] = {}
@@ -59,8 +67,8 @@ class Placer:
         """Let a node's next visit start a job that is leased to it."""
         estimate = self._waiting.estimate(job)
         limits = placing.limits(job, estimate, self._waiting.needs(job, estimate), self._node(contact))
-        build = Build(job.spec, job.attempt, self._waiting.sdists[job.job_id], job.width)
-        contact.launches[job.attempt_id] = Launch(job.attempt_id, build, limits)
+        task = self._task_of(job, self._waiting.sdists[job.job_id])
+        contact.launches[job.attempt_id] = Launch(job.attempt_id, task, limits)
         self._contacts.wake(contact)
 
     def note_nodes(self, run: int) -> None:

@@ -39,6 +39,12 @@ class Visit:
     uncollected: Mapping[str, NodeError]
     refused: Mapping[str, NodeError]
 
+    @property
+    def not_started(self) -> Mapping[str, NodeError]:
+        """Why starts failed that did nothing: where a link broke, the answer may be lost, not the start."""
+        unknown = {item.attempt_id for item in self.progress if item.state is AttemptState.UNKNOWN}
+        return {name: error for name, error in self.refused.items() if name in unknown}
+
 
 def visit(node: str, executor: Executor, errand: Errand, paths: Paths) -> Visit:
     """Do an errand; runs in the pool.

@@ -19,6 +19,8 @@ USER_TIMEOUT_MS: Final = 30_000
 # How often paramiko's thread looks up from an idle link. Ten times a second, its own choice, costs a quarter
 # of a core with hundreds of them.
 LOOK_UP_S: Final = 10.0
+# What a link that breaks raises, at any moment and in any call: closing sends a message, too.
+BROKEN: Final = (OSError, EOFError, paramiko.SSHException)
 
 
 class Link:
@@ -45,7 +47,7 @@ class Link:
             channel = transport.open_session(timeout=CONNECT_TIMEOUT_S)
             channel.settimeout(CONNECT_TIMEOUT_S)
             channel.exec_command(command)
-        except (OSError, EOFError, paramiko.SSHException) as error:
+        except BROKEN as error:
             self.close()
             raise self._error(f"it gives no channel: {type(error).__name__}: {error}") from error
         return channel
@@ -57,7 +59,7 @@ class Link:
             return self._sftp
         try:
             sftp: paramiko.SFTPClient = connection.client.open_sftp()
-        except (OSError, EOFError, paramiko.SSHException) as error:
+        except BROKEN as error:
             self.close()
             raise self._error(f"no SFTP: {error}") from error
         channel = sftp.get_channel()
@@ -69,15 +71,17 @@ class Link:
     def close(self) -> None:
         """Drop the connection."""
         connection, sftp, self._connection, self._sftp = self._connection, self._sftp, None, None
-        broken = contextlib.suppress(OSError, EOFError, paramiko.SSHException)
         if sftp is not None:
-            with broken:
+            with contextlib.suppress(*BROKEN):
                 sftp.close()
         if connection is not None:
-            with broken:
+            with contextlib.suppress(*BROKEN):
                 # Its thread looks up at once.
                 connection.transport.sock.shutdown(socket.SHUT_RDWR)
-            connection.close()
+            with contextlib.suppress(*BROKEN):
+                connection.close()
+            # Where saying goodbye failed, the connection is still there.
+            connection.client.close()
 
     def _open(self) -> Connection:
         if self._connection is not None and self._connection.is_connected:
@@ -100,7 +104,12 @@ class Link:
             config=Config(lazy=True, overrides={"load_ssh_configs": False}),
         )
         self._trust(connection)
-        self._connect(connection)
+        try:
+            self._connect(connection)
+        except BaseException:
+            # It has a thread and a socket, which would live until the other side loses patience.
+            connection.client.close()
+            raise
         self._connection = connection
         return connection
 
@@ -118,7 +127,9 @@ class Link:
         where = f"{self.address.host} port {self.address.port}"
         known_hosts = self.address.known_hosts
         try:
+            sock = connection.connect_kwargs["sock"] = self._socket()
             connection.open()
+            sock.settimeout(LOOK_UP_S)
         except paramiko.BadHostKeyException as error:
             raise self._error(
                 f"{where} shows another host key than the pinned one: another machine, or a reinstalled one",
@@ -140,10 +151,17 @@ class Link:
                 f"{where} can't be reached: {error.strerror or error}",
                 hint="is the board on and its sshd up?",
             ) from error
-        sock = connection.transport.sock
-        sock.settimeout(LOOK_UP_S)
+        except EOFError as error:  # an sshd that is restarted, or has too many guests, hangs up in mid-word
+            raise self._error(
+                f"{where} hung up while the connection was made", hint="look at the board's sshd"
+            ) from error
+
+    def _socket(self) -> socket.socket:
+        # Not set on paramiko's socket afterwards: a link that broke at once has none any more.
+        sock = socket.create_connection((self.address.host, self.address.port), CONNECT_TIMEOUT_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        return sock
 
     def _error(self, message: str, *, hint: str = "") -> NodeError:
         return NodeError(self.address.name, message, hint=hint)

@@ -13,6 +13,7 @@ import paramiko
 
 from farm.errors import LyingNodeError, NodeError
 from farm.executor.answers import SHOWN, plain
+from farm.executor.link import BROKEN
 
 # A chunk of log of each attempt that a node could hold, in base64, with room to spare.
 MAX_ANSWER_BYTES: Final = 16 << 20
@@ -52,7 +53,7 @@ class Session:
         except TimeoutError as error:
             self.close()
             raise self._error(f"no answer to `{operation}` within {timeout_s:g} s") from error
-        except (OSError, EOFError, paramiko.SSHException) as error:
+        except BROKEN as error:
             why = self._why(error)
             self.close()
             raise self._error(f"the link broke during `{operation}`: {why}") from error
@@ -72,12 +73,12 @@ class Session:
         """Let a request that waits be answered now; may come from another thread."""
         try:
             self._send({"op": "wake"}, 1.0)
-        except (OSError, EOFError, paramiko.SSHException):
+        except BROKEN:
             return  # who waits will see it, too
 
     def close(self) -> None:
         """End it; what was started there goes on."""
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        with contextlib.suppress(*BROKEN):  # it tells the other side, if there is one
             self._channel.close()
 
     def _send(self, request: Mapping[str, object], timeout_s: float) -> None:
@@ -116,7 +117,7 @@ class Session:
             try:
                 data = self._channel.recv(CHUNK_BYTES)
             except TimeoutError:
-                continue  # or `interrupt` set another time limit in between
+                continue  # `interrupt`, in another thread, set a shorter one: the deadline decides
             if not data:
                 raise EOFError
             self._pending += data

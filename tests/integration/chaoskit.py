@@ -49,7 +49,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """How much is to happen. The same seed chooses the same faults; when they strike depends on the machine."""
+    """How much is to happen. The seed chooses the faults; when they strike depends on the machine, too."""
 
     jobs: int
     kills: int
@@ -76,13 +76,22 @@ class Outcome:
     """What is wrong in the store."""
     left: Sequence[str] = ()
     """Folders and processes that are left on nodes."""
+    crashes: Sequence[str] = ()
+    """Ends of controllers that nobody killed, before all was published."""
     again: int = 0
     """Attempts beyond the first of a job: it was begun anew though its node lived on."""
 
     @property
     def faults(self) -> list[str]:
         """All that must not be."""
-        return [*self.lost, *self.duplicated, *self.incomplete_logs, *self.inconsistent, *self.left]
+        return [
+            *self.crashes,
+            *self.lost,
+            *self.duplicated,
+            *self.incomplete_logs,
+            *self.inconsistent,
+            *self.left,
+        ]
 
 
 @dataclass(slots=True)
@@ -153,28 +162,31 @@ class Chaos:
         self._controller = self._farm.controller()
         try:
             for number in range(self._storm.kills):
-                # Spread over the whole run, whatever the machine's speed.
+                # Spread over the whole run, whatever the machine's speed; and by what a controller brought to
+                # its end, or all strikes would fall together while one starts.
                 due = (number + self._dice.random()) * self._storm.jobs / (self._storm.kills + 1)
-                if not self._wait(lambda due=due: self._completed() >= due, began):  # type: ignore[misc]
+                if not self._wait(lambda due=due: self._published() >= due, began):  # type: ignore[misc]
                     break
                 time.sleep(self._dice.uniform(*PAUSE_S))
                 self._strike()
             self._wait(lambda: False, began)
+            crashes = [] if self._controller.returncode == 0 else [self._told()]
         finally:
             self._controller.kill()
             self._controller.wait()
             for thaw in self._thaws:
                 thaw.join()
         seconds = time.monotonic() - began
-        return self._count(names, seconds)
+        return replace(self._count(names, seconds), crashes=crashes)
 
     def _queue(self, name: str) -> None:
         pause_s = self._dice.uniform(0, 0.03)
         values = {"lines": LINES, "pause_s": pause_s, "done": str(self._done), "project": name}
         self._farm.queue(name, BACKEND.format(**values, wheel=str(self._farm.wheel(name))))
 
-    def _completed(self) -> int:
-        return len(self._lines())
+    def _published(self) -> int:
+        tree = self._farm.paths.tree / "packages"
+        return len(list(tree.iterdir())) if tree.exists() else 0
 
     def _lines(self) -> list[str]:
         return self._done.read_text().split() if self._done.exists() else []
@@ -266,6 +278,8 @@ def _inconsistent(jobs: Iterable[Job], attempts: Sequence[Attempt]) -> Iterator[
     for attempt in attempts:
         of[attempt.job_id].append(attempt)
     for job in jobs:
+        if not of[job.job_id]:
+            continue  # it never ran: told as lost
         *before, last = sorted(of[job.job_id], key=lambda attempt: attempt.attempt)
         numbers = [attempt.attempt for attempt in (*before, last)]
         if numbers != list(range(1, job.attempt + 1)):

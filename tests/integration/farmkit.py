@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from farm.dispatch import Dispatcher, Tempo
+from farm.dispatch import DEFAULT_POLICY, Dispatcher, Tempo
 from farm.executor import Executor, link, ssh
 from farm.executor.ssh import SshExecutor
 from farm.index import IndexTree, add_wheel, build_index
@@ -42,8 +43,8 @@ class Riscv64(SshExecutor):
             hostname=self.node.name,
             machine_id=self.node.name,
             # Enough for two builds of which nothing is known, or for one in each slot.
-            cores=max(16, 8 * (self.node.slots or 1)),
-            memory_bytes=max(16, 8 * (self.node.slots or 1)) << 30,
+            cores=max(16, 8 * (self.node.slots or 2)),
+            memory_bytes=max(16, 8 * (self.node.slots or 2)) << 30,
             boot_id=facts.boot_id,
             pythons=facts.pythons,
         )
@@ -158,7 +159,7 @@ class Farm:
                 publish=self._publish,
                 reporter=self.recorder,
                 tempo=self.tempo,
-                **({"policy": policy} if policy else {}),
+                policy=policy or DEFAULT_POLICY,
             )
             dispatcher.run()
             return dispatcher
@@ -202,7 +203,7 @@ class Farm:
                 {
                     "directory": str(self.directory),
                     "farm_node": str(self.farm_node),
-                    "nodes": [_node_json(node) for node in self.nodes],
+                    "nodes": [node_to_json(node) for node in self.nodes],
                     "tempo": asdict(self.tempo),
                     "user_timeout_s": self.user_timeout_s,
                     "index": self.index,
@@ -215,7 +216,7 @@ class Farm:
             )
 
 
-def _node_json(node: Node) -> dict[str, object]:
+def node_to_json(node: Node) -> dict[str, object]:
     address = node.address
     return {
         "address": [
@@ -227,13 +228,15 @@ def _node_json(node: Node) -> dict[str, object]:
     }
 
 
+def node_from_json(content: Mapping[str, Any]) -> Node:
+    name, host, port, user, *files = content["address"]
+    return Node(Address(name, host, port, user, *map(Path, files)), content["slots"], content["root"])
+
+
 def main(config: Path) -> None:
     """Be the controller that `config` describes."""
     content = json.loads(config.read_text())
-    nodes = [
-        Node(Address(*item["address"][:4], *map(Path, item["address"][4:])), item["slots"], item["root"])
-        for item in content["nodes"]
-    ]
+    nodes = [node_from_json(item) for item in content["nodes"]]
     ssh.FARM_NODE = content["farm_node"]  # type: ignore[misc]
     link.USER_TIMEOUT_MS = int(1000 * content["user_timeout_s"])  # type: ignore[misc]
     Farm(

@@ -51,7 +51,8 @@ class Proxy:
         with self._lock:
             for end in ends:
                 if end in self._peers:
-                    end.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+                    with contextlib.suppress(FileNotFoundError):  # frozen twice, thawed once
+                        end.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
 
     def hang_up(self) -> None:
         """Close all links."""

@@ -36,6 +36,8 @@ class Sshd:
     port: int
     key: Path
     process: subprocess.Popen[bytes] | None = None
+    startups: int = 100
+    """How many may knock at once: one test process opens many connections from one address."""
 
     def start(self) -> None:
         config = self.directory / "sshd_config"
@@ -43,8 +45,7 @@ class Sshd:
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.directory}/host\nPidFile none\n"
             f"AuthorizedKeysFile {self.key}.pub\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nSubsystem sftp internal-sftp\n"
-            # One test process opens many connections from one address.
-            "MaxStartups 100\n"
+            f"MaxStartups {self.startups}\n"
             # bash then leaves ~/.bashrc alone: what this machine's user keeps there may take its time.
             "SetEnv SHLVL=1\n"
         )
