@@ -6,6 +6,8 @@ farm-node start JOB.ATTEMPT              claim and start; reads incoming/JOB.ATT
 farm-node poll JOB.ATTEMPT:OFFSET ...    state of attempts and their logs from an offset (bytes)
 farm-node cancel JOB.ATTEMPT             end the whole process group
 farm-node forget JOB.ATTEMPT             remove it; the controller has the artifacts
+farm-node calibrate                      how fast this board compiles; measured if it is not known
+farm-node health                         what builds will miss here, though they run
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=Path("/var/lib/wheelfarm-node"))
     parser.add_argument("--environments", type=Path, default=LOCAL_ENVIRONMENTS, help="one folder a Python")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("probe")
+    for name in ("probe", "calibrate", "health"):
+        commands.add_parser(name)
     for name in ("start", "cancel", "forget", "supervise"):
         commands.add_parser(name).add_argument("attempt")
     commands.add_parser("poll").add_argument("attempts", nargs="*")
@@ -46,6 +49,10 @@ def answer(options: argparse.Namespace) -> Json:
         from farm.node.facts import probe  # noqa: PLC0415
 
         return probe(options.root, options.environments)
+    if options.command in {"calibrate", "health"}:
+        from farm.node import calibrate  # noqa: PLC0415
+
+        return calibrate.calibrate() if options.command == "calibrate" else calibrate.health()
     if options.command == "supervise":
         from farm.node.build import supervise  # noqa: PLC0415
 
