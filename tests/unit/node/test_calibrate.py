@@ -55,7 +55,7 @@ def test_twice_the_time_is_half_the_speed_and_efficiency_stays_within_one(
 
 def test_what_is_known_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibrate, "fingerprint", lambda: "gcc 14")
-    monkeypatch.setattr(calibrate.os, "sched_getaffinity", lambda _pid: {0, 1})
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0, 1})
     known = tmp_path / "calibration.json"
     known.write_text(json.dumps({"speed": 1.1, "cores": 2, "toolchain": "gcc 14"}))
     # A unit test can't start a compiler: measuring would fail.

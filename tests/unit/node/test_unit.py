@@ -76,7 +76,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(unit, "RUNTIME", tmp_path / "run")
     monkeypatch.setattr(unit, "LINGER", tmp_path / "linger")
     monkeypatch.setattr(unit, "CGROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr(unit.shutil, "which", lambda _program: "/usr/bin/systemd-run")
+    monkeypatch.setattr("shutil.which", lambda _program: "/usr/bin/systemd-run")
     return tmp_path
 
 
