@@ -147,6 +147,8 @@ class Agent:
             if lacking:
                 return {"missing": lacking}
             order = attempt.prepared(self._root, self._environments, job, spec)
+            if order.task["task"] == "build":
+                import farm.node.build  # noqa: F401, PLC0415  # once, here, and not in every supervisor
             started = self._launch(order, [self._selector_fd(), *self._watched.values()])
         self._watch(job.name)
         return {"started": started, "vitals": self._vitals.read()}
