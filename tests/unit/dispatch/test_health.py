@@ -26,6 +26,7 @@ WELL = Vitals(
 
 def test_a_node_that_is_well_may_have_jobs() -> None:
     assert sick(FACTS, WELL, NOW) is None
+    assert sick(replace(FACTS, cores=2), replace(WELL, load=40.0), NOW) is None, "it is its host's load"
 
 
 @pytest.mark.parametrize(
