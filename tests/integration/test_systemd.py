@@ -27,6 +27,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     machine.create()
     try:
         machine.boot()
+        machine.install_gcc("14.2.0")
         machine.provision()
         machine.ssh(f"cat >/var/tmp/driver.py <<'END'\n{DRIVER}\nEND")
         yield machine
@@ -36,8 +37,14 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 def test_f12_provisioning_makes_units_usable_and_a_second_run_changes_nothing(board: Machine) -> None:
     assert board.unit("why_not") == ""
+    known = board.calibration()
+    assert known["speed"] > 0
+    assert known["cores"] == 1
     recap = board.provision()
     assert re.search(r"changed=0 ", recap), recap
+    assert board.calibration() == known
+    # Its owner is root: a build could not make its board look fast.
+    assert board.ssh("stat -c '%U %a' /etc/wheelfarm/calibration.json").split() == ["root", "644"]
 
 
 def test_what_is_missing_is_said(board: Machine) -> None:
@@ -151,7 +158,10 @@ def test_f10_a_build_outlives_sessions_sshd_and_killed_user_processes(board: Mac
     while board.lives("sleep.595") and time.monotonic() < deadline:
         time.sleep(0.5)
     assert not board.lives("sleep.595")
-    board.provision()
+    board.install_gcc("14.3.0")
+    recap = board.provision()
+    assert re.search(r"changed=1 ", recap), "another compiler is measured again, and nothing else is done"
+    assert "14.3.0" in board.calibration()["toolchain"]
     assert board.unit("state", "lasting")["phase"] == "running"
     board.unit("stop", "lasting")
 
