@@ -15,7 +15,7 @@ from farm.dispatch import DEFAULT_POLICY, Dispatcher, Reporter, Tempo
 from farm.dispatch.experience import Experience
 from farm.dispatch.sources import FETCHES
 from farm.errors import BusyError, FarmError, NodeError
-from farm.executor.ssh import SshExecutor
+from farm.executor.ssh import SshExecutor, gather_s
 from farm.nodes import Facts, Fleet, Node, unfit
 from farm.paths import Paths
 from farm.plan import Choice, JobSpec, Python, choose, job_spec, parse_requirements
@@ -126,7 +126,7 @@ def run(
                 with controller_lock(paths.lock):
                     dispatcher = Dispatcher(
                         store,
-                        {node: SshExecutor(node) for node in nodes},
+                        {node: SshExecutor(node, gather_s=gather_s(len(nodes))) for node in nodes},
                         paths=paths,
                         fetch=lambda job: _fetch(job.spec, upstream, paths),
                         publish=publish,

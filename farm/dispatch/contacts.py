@@ -5,20 +5,21 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
 
+from farm.dispatch.crew import Crew
 from farm.dispatch.health import Trouble, changed, hold_s, sick
 from farm.dispatch.ledger import Ledger
+from farm.dispatch.logs import Logs
 from farm.dispatch.outcome import Streak
 from farm.dispatch.visit import Errand, Visit, visit
 from farm.errors import FarmError, LyingNodeError, NodeError
 from farm.executor import AttemptState, Executor, Launch, Vitals
 from farm.nodes import Facts, Node, twins, unfit
 from farm.paths import Paths
-from farm.store import Job, Mark
+from farm.store import Mark
 
 ERRORS_BEFORE_TROUBLE: Final = 3
 REFUSALS_BEFORE_TROUBLE: Final = 2
@@ -100,6 +101,7 @@ class Contacts:
         ledger: Ledger,
         paths: Paths,
         tempo: Tempo,
+        logs: Logs,
         listener: Listener,
         post: Callable[[Callable[[], None]], None],
     ) -> None:
@@ -107,8 +109,10 @@ class Contacts:
         self._ledger = ledger
         self._paths = paths
         self._tempo = tempo
+        self._logs = logs
         self._listener = listener
         self._post = post
+        self._crew: Crew[Visit] = Crew()
         self._due: list[tuple[float, str]] = []
         marks = ledger.store.marks()
         self._marked = {name for name in self.all if Mark.QUARANTINED in marks.get(name, {})}
@@ -149,7 +153,7 @@ class Contacts:
 
     # -- visits -----------------------------------------------------------------------------------------
 
-    def start_visits(self, pool: ThreadPoolExecutor) -> float:
+    def start_visits(self) -> float:
         """Begin all visits that are due; returns in how many seconds the next one is."""
         now = time.monotonic()
         while self._due and self._due[0][0] <= now:
@@ -158,8 +162,8 @@ class Contacts:
             if contact.visiting or at != contact.due_at:
                 continue
             contact.visiting = True
-            future = pool.submit(visit, name, contact.executor, self._errand(contact, now), self._paths)
-            future.add_done_callback(partial(self._ended, contact))
+            work = partial(visit, name, contact.executor, self._errand(contact, now), self._paths)
+            self._crew.send(name, work, partial(self._ended, contact))
         return self._due[0][0] - now if self._due else self._tempo.idle_wait_s
 
     def _errand(self, contact: Contact, now: float) -> Errand:
@@ -176,7 +180,7 @@ class Contacts:
             cancel=tuple(contact.cancel),
             forget=tuple(contact.forget),
             launches=launches,
-            offsets={job.attempt_id: _size(self._paths, job) for job in active},
+            offsets={job.attempt_id: self._logs.size(job.attempt_id) for job in active},
             wait_s=self._tempo.busy_wait_s if busy else self._tempo.idle_wait_s,
         )
 
@@ -185,13 +189,13 @@ class Contacts:
         contact.due_at = time.monotonic() + delay_s
         heapq.heappush(self._due, (contact.due_at, name))
 
-    def _ended(self, contact: Contact, done: Future[Visit]) -> None:
+    def _ended(self, contact: Contact, done: Callable[[], Visit]) -> None:
         self._post(lambda: self._take(contact, done))
 
-    def _take(self, contact: Contact, done: Future[Visit]) -> None:
+    def _take(self, contact: Contact, done: Callable[[], Visit]) -> None:
         contact.visiting = False
         try:
-            visit = done.result()
+            visit = done()
         except LyingNodeError as error:
             self._schedule(contact.node.name, self._tempo.backoff_s)
             self.distrust(contact, error.message)
@@ -202,7 +206,10 @@ class Contacts:
         except OSError as error:
             raise _own_disk(error, self._paths) from error
         self._answered(contact, visit)
-        self._listener.visited(contact, visit)
+        try:
+            self._listener.visited(contact, visit)
+        except OSError as error:
+            raise _own_disk(error, self._paths) from error
         self._schedule(contact.node.name, self._next_visit_s(contact))
 
     def _next_visit_s(self, contact: Contact) -> float:
@@ -320,8 +327,10 @@ class Contacts:
 
     def close(self) -> None:
         """Drop all connections; builds go on."""
+        # First the links: a visit may hold a poll open for seconds.
         for contact in self.all.values():
             contact.executor.close()
+        self._crew.close()
 
     def troubles(self) -> Iterable[NodeError]:
         """Return what is wrong with which node, as errors to show at the end."""
@@ -338,11 +347,6 @@ def _own_disk(error: OSError, paths: Paths) -> FarmError:
         f"{error.filename or paths.state} can't be written: {error.strerror or error}",
         hint="make room on this controller, then run `farm dispatch` again: nothing is lost",
     )
-
-
-def _size(paths: Paths, job: Job) -> int:
-    path = paths.log(job.attempt_id)
-    return path.stat().st_size if path.exists() else 0
 
 
 def _told(error: NodeError) -> str:

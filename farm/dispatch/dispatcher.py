@@ -10,7 +10,6 @@ import contextlib
 import queue
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -20,6 +19,7 @@ from farm.dispatch.experience import Experience
 from farm.dispatch.gates import Gates
 from farm.dispatch.health import Trouble, waited_for_s
 from farm.dispatch.ledger import Ledger
+from farm.dispatch.logs import Logs
 from farm.dispatch.outcome import Then, after
 from farm.dispatch.placer import Placer, build_of
 from farm.dispatch.sources import Source, Sources
@@ -33,7 +33,7 @@ from farm.schedule import POLICIES
 from farm.store import Failure, Job, State, Store
 
 COLLECT_TRIES: Final = 3
-TICK_S: Final = 0.25
+CHORES_S: Final = 0.1
 LOOK_ELSEWHERE_S: Final = 0.5
 DEFAULT_POLICY: Final = next(iter(POLICIES))
 
@@ -71,7 +71,6 @@ class Dispatcher:
         task_of: Callable[[Job, Path], Task] = build_of,
     ) -> None:
         self._store = store
-        self._paths = paths
         self._reporter = reporter
         self._policy = policy
         self._tempo = tempo or Tempo()
@@ -79,11 +78,13 @@ class Dispatcher:
         self._ledger = Ledger(store)
         self._experience = Experience(store, time.time())
         self._waiting = Waiting(self._ledger, self._experience)
+        self._logs = Logs(paths)
         self._contacts = Contacts(
             executors,
             ledger=self._ledger,
             paths=paths,
             tempo=self._tempo,
+            logs=self._logs,
             listener=self,
             post=self._inbox.put,
         )
@@ -112,6 +113,7 @@ class Dispatcher:
         self._uncollected: dict[str, int] = {}
         self._dragged_down: dict[str, list[str]] = {}
         self._dirty = True
+        self._chores_at = 0.0
         self._looked_at = 0.0
         self._stuck_since: float | None = None
         self.errors: list[FarmError] = []
@@ -122,28 +124,34 @@ class Dispatcher:
         for job in self._ledger.on_nodes():
             if job.node not in self._contacts.all:
                 self._again(job, Failure.NODE, f"{job.node} is no longer in the inventory")
-        pool = ThreadPoolExecutor(max(1, len(self._contacts.all)))
         try:
-            while True:
-                self._look_elsewhere()
-                self._give_up_lost()
-                if self._dirty:
-                    self._dirty = False
-                    self._placer.note_nodes(number)
-                    self._move_on()
-                next_visit_s = self._contacts.start_visits(pool)
-                if self._over():
-                    break
-                self._reporter.tick()
-                self._take_events(min(TICK_S, next_visit_s))
+            while not self._chores(number):
+                next_visit_s = self._contacts.start_visits()
+                self._take_events(min(CHORES_S, next_visit_s))
             self._store.end_run(number)
         finally:
-            # First the links: a visit may hold a poll open for seconds.
             self._contacts.close()
-            pool.shutdown()
             self._sources.close()
             self._gates.close()
         self.errors += [*self._gates.refused.values(), *self._contacts.troubles()]
+
+    def _chores(self, number: int) -> bool:
+        """Do what concerns all jobs and nodes, when something changed or now and then; True ends the run.
+
+        Not after each event: hundreds of nodes bring a thousand a second, and most are lines of a log.
+        """
+        now = time.monotonic()
+        if not self._dirty and now < self._chores_at:
+            return False
+        self._chores_at = now + CHORES_S
+        self._look_elsewhere()
+        self._give_up_lost()
+        if self._dirty:
+            self._dirty = False
+            self._placer.note_nodes(number)
+            self._move_on()
+        self._reporter.tick()
+        return self._over()
 
     def _take_events(self, timeout_s: float) -> None:
         with contextlib.suppress(queue.Empty):
@@ -265,9 +273,7 @@ class Dispatcher:
 
     def _progressed(self, contact: Contact, job: Job, progress: Progress, wheel: Path | None) -> None:
         if progress.log:
-            self._paths.log(job.attempt_id).parent.mkdir(parents=True, exist_ok=True)
-            with self._paths.log(job.attempt_id).open("ab") as log:
-                log.write(progress.log)
+            self._logs.append(job.attempt_id, progress.log)
             self._reporter.log(job, progress.log.decode(errors="replace"))
         if progress.more:
             return
@@ -365,6 +371,8 @@ class Dispatcher:
 
     def _changed(self, job: Job) -> Job:
         self._ledger.took(job)
+        if not job.state.on_node:
+            self._logs.done(job.attempt_id)
         return self._show(job)
 
     def _show(self, job: Job) -> Job:

@@ -31,25 +31,16 @@ class Trouble(StrEnum):
 def sick(facts: Facts, vitals: Vitals, now: float) -> str | None:
     """Return why a node must not be given a job just now, or None; ``now`` is the controller's time."""
     skew = vitals.clock - now
-    checks = (
-        (
-            vitals.disk_free_bytes < MIN_DISK_BYTES,
-            f"only {vitals.disk_free_bytes >> 20} MiB of disk are free; make room",
-        ),
-        (
-            vitals.memory_available_bytes < MIN_MEMORY_BYTES,
-            f"only {vitals.memory_available_bytes >> 20} MiB of memory are available",
-        ),
-        (
-            abs(skew) > MAX_SKEW_S,
-            f"its clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the controller's; set it",
-        ),
-        (
-            vitals.load > max(MAX_LOAD, MAX_LOAD_PER_CORE * facts.cores),
-            f"its load is {vitals.load:.0f} on {facts.cores} cores: something else runs there",
-        ),
-    )
-    return next((why for failed, why in checks if failed), None)
+    if vitals.disk_free_bytes < MIN_DISK_BYTES:
+        return f"only {vitals.disk_free_bytes >> 20} MiB of disk are free; make room"
+    if vitals.memory_available_bytes < MIN_MEMORY_BYTES:
+        return f"only {vitals.memory_available_bytes >> 20} MiB of memory are available"
+    if abs(skew) > MAX_SKEW_S:
+        direction = "ahead of" if skew > 0 else "behind"
+        return f"its clock is {abs(skew):.0f} s {direction} the controller's; set it"
+    if vitals.load > max(MAX_LOAD, MAX_LOAD_PER_CORE * facts.cores):
+        return f"its load is {vitals.load:.0f} on {facts.cores} cores: something else runs there"
+    return None
 
 
 def changed(before: Vitals, now: Vitals) -> bool:

@@ -42,6 +42,8 @@ class Visit:
     @property
     def not_started(self) -> Mapping[str, NodeError]:
         """Why starts failed that did nothing: where a link broke, the answer may be lost, not the start."""
+        if not self.refused:
+            return {}
         unknown = {item.attempt_id for item in self.progress if item.state is AttemptState.UNKNOWN}
         return {name: error for name, error in self.refused.items() if name in unknown}
 

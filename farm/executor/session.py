@@ -20,6 +20,7 @@ MAX_ANSWER_BYTES: Final = 16 << 20
 MAX_NOISE_BYTES: Final = 64 * 1024
 CHUNK_BYTES: Final = 256 * 1024
 LAST_WORDS_S: Final = 1.0
+encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Session:
@@ -82,7 +83,7 @@ class Session:
             self._channel.close()
 
     def _send(self, request: Mapping[str, object], timeout_s: float) -> None:
-        data = json.dumps(request, separators=(",", ":")).encode() + b"\n"
+        data = encode(request).encode() + b"\n"
         with self._writing:
             self._channel.settimeout(timeout_s)
             self._channel.sendall(data)

@@ -28,6 +28,15 @@ ANSWER_S: Final = 30.0
 PREPARE_S: Final = 180.0
 CANCEL_S: Final = 60.0
 SLOW_S: Final = 5.0
+GATHER_S: Final = 0.2
+LONGEST_GATHER_S: Final = 2.0
+# Half a millisecond of the controller goes into each answer: this many take less than half a core.
+ANSWERS_PER_S: Final = 800
+
+
+def gather_s(nodes: int) -> float:
+    """Return how long output is gathered before it is sent, in seconds, so that one controller keeps up."""
+    return min(LONGEST_GATHER_S, max(GATHER_S, nodes / ANSWERS_PER_S))
 
 
 class SshExecutor:
@@ -35,8 +44,9 @@ class SshExecutor:
 
     places_jobs: ClassVar[bool] = False
 
-    def __init__(self, node: Node, *, farm_node: str = "") -> None:
+    def __init__(self, node: Node, *, farm_node: str = "", gather_s: float = GATHER_S) -> None:
         self.node = node
+        self._gather_s = gather_s
         self._farm_node = farm_node or FARM_NODE
         self._link = Link(node.address)
         self._session: Session | None = None
@@ -93,7 +103,9 @@ class SshExecutor:
             wait_s, self._woken = (0.0, False) if self._woken else (wait_s, False)
             self._polling = True
         try:
-            answer = session.request("poll", ANSWER_S + wait_s, offsets=dict(offsets), wait_s=wait_s)
+            answer = session.request(
+                "poll", ANSWER_S + wait_s, offsets=dict(offsets), wait_s=wait_s, gather_s=self._gather_s
+            )
         finally:
             with self._waking:
                 self._polling = False

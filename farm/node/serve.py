@@ -32,6 +32,7 @@ ANSWER_BYTES = 256 * 1024
 LONGEST_REQUEST_BYTES = 1 << 20
 # Output is gathered for so long before it is sent; an end is sent at once.
 TICK_S = 0.2
+LONGEST_GATHERING_S = 5.0
 # Where the kernel can't tell the end of another's child.
 BLIND_TICK_S = 0.02
 CANCEL_S = 40.0
@@ -49,6 +50,8 @@ class Waiting:
     deadline: float
     look: Callable[[bool], Json | None]
     """Returns the answer if there is one; if told that it is due, in any case."""
+    gathered_at: float = 0.0
+    """Before that, nothing but an end is told, and the kernel tells of ends."""
 
 
 class Agent:
@@ -159,12 +162,13 @@ class Agent:
 
     def _on_poll(self, request: Json) -> Json | Waiting:
         offsets, wait_s = request["offsets"], float(str(request.get("wait_s") or 0))
+        gather_s = min(LONGEST_GATHERING_S, float(str(request.get("gather_s") or TICK_S)))
         if not isinstance(offsets, dict) or not all(isinstance(item, int) for item in offsets.values()):
             raise RefusedError("offsets are numbers by attempt")
         for name in offsets:
             attempt.job_of(self._root, name)
             self._watch(name)
-        gathered_at = time.monotonic() + TICK_S
+        gathered_at = time.monotonic() + gather_s
 
         def look(due: bool) -> Json | None:
             news = {name: self._news(name, offset) for name, offset in offsets.items()}
@@ -177,9 +181,9 @@ class Agent:
 
         deadline = time.monotonic() + wait_s
         answer = look(wait_s <= 0)
-        return (
-            answer if answer is not None else Waiting(request.get("id"), frozenset(offsets), deadline, look)
-        )
+        if answer is not None:
+            return answer
+        return Waiting(request.get("id"), frozenset(offsets), deadline, look, gathered_at)
 
     def _on_read_log(self, request: Json) -> Json:
         return {
@@ -276,8 +280,12 @@ class Agent:
         waiting = self._waiting
         if waiting is None:
             return QUIET_S if self._doomed else IDLE_S
-        tick = TICK_S if waiting.attempts <= self._watched.keys() else BLIND_TICK_S
-        return max(0.0, min(tick, waiting.deadline - time.monotonic()))
+        now = time.monotonic()
+        if not waiting.attempts <= self._watched.keys():
+            tick = BLIND_TICK_S
+        else:
+            tick = waiting.gathered_at - now if now < waiting.gathered_at else TICK_S
+        return max(0.0, min(tick, waiting.deadline - now))
 
     def _look(self, *, due: bool = False) -> None:
         waiting = self._waiting

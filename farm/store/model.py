@@ -50,6 +50,8 @@ class Failure(StrEnum):
 class Job:
     """A job as the store knows it. Times are seconds since the epoch."""
 
+    job_id: str
+    """Its name; that of its spec, which is a digest and dear to make."""
     spec: JobSpec
     state: State
     attempt: int
@@ -66,14 +68,9 @@ class Job:
     """Somebody wants it ended; the controller sees to it."""
 
     @property
-    def job_id(self) -> str:
-        """The job's name."""
-        return self.spec.job_id
-
-    @property
     def attempt_id(self) -> str:
         """The name of the current attempt's directory on the node."""
-        return f"{self.spec.job_id}.{self.attempt}"
+        return f"{self.job_id}.{self.attempt}"
 
     @property
     def duration_s(self) -> float | None:

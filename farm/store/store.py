@@ -329,6 +329,7 @@ class Store:
 
     def _job(self, row: sqlite3.Row) -> Job:
         return Job(
+            job_id=row["job_id"],
             spec=self._spec(row["spec"]),
             state=State(row["state"]),
             attempt=row["attempt"],

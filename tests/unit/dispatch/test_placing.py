@@ -22,8 +22,10 @@ NODE = Node(Address("f3", "h", 22, "u", Path("/k"), Path("/h")), 2, "/root", fro
 
 
 def job(recipe: Recipe = DEFAULT, width: int = 4) -> Job:
+    wanted = spec(recipe=recipe)
     return Job(
-        spec=spec(recipe=recipe),
+        job_id=wanted.job_id,
+        spec=wanted,
         state=State.LEASED,
         attempt=1,
         node="f3",
