@@ -111,7 +111,6 @@ class Link:
             # It has a thread and a socket, which would live until the other side loses patience.
             connection.client.close()
             raise
-        with contextlib.suppress(OSError):  # it broke at once: whoever uses it will see it
         self._connection = connection
         return connection
 
