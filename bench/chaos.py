@@ -4,7 +4,7 @@
 
 Short builds by the real farm-node over real sshds on the loopback address, for the real dispatcher in a
 process of its own; see tests/integration/chaoskit.py for what is done to them and how it is counted. Needs
-root. Prints one JSON object on stdout; exit code 1 if anything was lost, done twice, cut short or left behind.
+root. Prints one JSON object on stdout; exit code 1 if anything was lost, done twice, cut short or left.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 Each part can be run by itself: bench.trivial, bench.chaos, bench.connections. Needs root (the sshds are those
 of the tests) and, for 512 connections, about 10 GB of memory. The last line of stdout is one JSON object;
-without --json, tables for people go before it. Exit code 1 if anything was lost, done twice, cut short or left.
+without --json, tables for people go before it. Exit code 1 if anything was lost or done twice.
 """
 
 from __future__ import annotations

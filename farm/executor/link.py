@@ -162,6 +162,11 @@ class Link:
         sock = socket.create_connection((self.address.host, self.address.port), CONNECT_TIMEOUT_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        # While an answer is waited for, nothing is on its way that could stay unconfirmed: the kernel asks.
+        ask_s = max(1, USER_TIMEOUT_MS // 3000)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, ask_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, ask_s)
         return sock
 
     def _error(self, message: str, *, hint: str = "") -> NodeError:

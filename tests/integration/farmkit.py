@@ -156,7 +156,7 @@ class Farm:
                 {node: self.executors.get(node.name) or Riscv64(node) for node in self.nodes},
                 paths=self.paths,
                 fetch=lambda job: self.directory / "sdists" / job.spec.sdist_filename,
-                publish=self._publish,
+                publish=self.publish,
                 reporter=self.recorder,
                 tempo=self.tempo,
                 policy=policy or DEFAULT_POLICY,
@@ -164,7 +164,7 @@ class Farm:
             dispatcher.run()
             return dispatcher
 
-    def _publish(self, wheels: Sequence[Path]) -> None:
+    def publish(self, wheels: Sequence[Path]) -> None:
         if self.index:
             tree = IndexTree(self.paths.tree)
             build_index(tree, [add_wheel(tree, wheel).project for wheel in wheels])

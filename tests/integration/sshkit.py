@@ -36,6 +36,8 @@ class Sshd:
     port: int
     key: Path
     process: subprocess.Popen[bytes] | None = None
+    boot_id: Path | None = None
+    """A file that this sshd and all it starts see in place of the kernel's."""
     startups: int = 100
     """How many may knock at once: one test process opens many connections from one address."""
 
@@ -51,6 +53,10 @@ class Sshd:
         )
         Path("/run/sshd").mkdir(exist_ok=True)
         command = ["/usr/sbin/sshd", "-D", "-e", "-f", str(config)]
+        if self.boot_id is not None:
+            # In a mount namespace of its own: nobody else's machine is rebooted.
+            script = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"'
+            command = ["unshare", "--mount", "sh", "-c", script, str(self.boot_id), *command]
         with (self.directory / "sshd.log").open("ab") as log:
             self.process = subprocess.Popen(command, stderr=log, start_new_session=True)
         until(self._answers, f"sshd: {(self.directory / 'sshd.log').read_text()}")

@@ -208,7 +208,8 @@ PROGRESS = {"attempt": "a.1", "state": "finished", "log": "", "offset": 0, "more
 def answering(place: Loopback, *lines: str) -> SshExecutor:
     """An executor whose node says hello, and then what it is told to, line by line."""
     script = ["#!/bin/sh", "read _", 'echo \'{"id": 1, "version": 3}\'', "read _"]
-    place.farm_node.write_text("\n".join([*script, *lines, "sleep 600", ""]))
+    # It ends with its link: nothing of it may outlive the test.
+    place.farm_node.write_text("\n".join([*script, *lines, "cat >/dev/null", ""]))
     return place.executor()
 
 
