@@ -13,54 +13,43 @@ from farm.service import Planned
 from farm.store import Job, Mark, NodeMark
 
 Marks = Mapping[Mark, NodeMark]
-NODE_COLUMNS = (
-    "node",
-    "state",
-    "board",
-    "ISA",
-    "cores",
-    "speed",
-    "memory",
-    "Pythons",
-    "toolchains",
-    "load",
-    "disk free",
-)
+NODE_COLUMNS = ("node", "state", "board", "ISA", "cores", "memory", "load", "disk")
 
 
 def node_row(name: str, facts: Facts | NodeError, marks: Marks) -> list[str | Text]:
-    """Return a node's cells for `farm nodes`; ``marks`` say why it gets no new jobs."""
+    """Return a node's cells for `farm nodes`; why it is not ready is said below the table."""
     if isinstance(facts, NodeError):
-        return [name, _kept_out(marks) or Text("unreachable", "red")]
-    why = unfit(facts)
+        return [name, Text("unreachable", "red")]
+    state = Text("unfit", "red") if unfit(facts) else Text("ready", "green")
+    if marks and not unfit(facts):
+        state = Text(" ".join(marks), "yellow")
+    speed = f" x{facts.speed:.1f}" if facts.speed else ""
     return [
         name,
-        Text(why, "red") if why else _kept_out(marks) or Text("ready", "green"),
-        f"{facts.model}, {facts.os}" if facts.model else facts.os,
+        state,
+        facts.model or facts.os,
         facts.isa.split("_")[0],
-        str(facts.cores),
-        f"{facts.speed:.2f}" if facts.speed else "?",
-        f"{facts.memory_bytes / 2**30:.1f} GiB",
-        " ".join(facts.pythons),
-        (
-            f"gcc {facts.gcc}{_natively(facts, 'cc1')}, "
-            f"{facts.rustc.split(' (')[0] or 'no rustc'}{_natively(facts, 'rustc')}"
-        ),
-        f"{facts.load:.2f}",
-        f"{facts.disk_free_bytes / 2**30:.1f} GiB",
+        f"{facts.cores}{speed}",
+        f"{facts.memory_bytes / 2**30:.0f}G",
+        f"{facts.load:.1f}",
+        f"{facts.disk_free_bytes / 2**30:.0f}G",
     ]
 
 
-def _kept_out(marks: Marks) -> Text | None:
-    if not marks:
-        return None
-    return Text("; ".join(f"{mark.mark}: {mark.reason}" for mark in marks.values()), "yellow")
-
-
-def _natively(facts: Facts, compiler: str) -> str:
-    """Return what to say of a compiler that was built for another processor than the node's."""
-    machine = facts.compilers.get(compiler, facts.machine)
-    return "" if machine == facts.machine else f" (runs as {machine})"
+def node_remarks(name: str, facts: Facts | NodeError, marks: Marks) -> list[str]:
+    """Return what there is to say of a node below the table."""
+    remarks = [f"{name}: {mark.mark}: {mark.reason}" for mark in marks.values()]
+    if isinstance(facts, NodeError):
+        return remarks
+    tools = f"gcc {facts.gcc}, {' '.join(facts.rustc.split()[:2]) or 'no rustc'}"
+    others = sorted({machine for machine in facts.compilers.values() if machine != facts.machine})
+    native = f" (run as {', '.join(others)}, not under emulation)" if others else ""
+    remarks.insert(0, f"{name}: {facts.os}; {' '.join(facts.pythons)}; {tools}{native}")
+    if why := unfit(facts):
+        remarks.append(f"{name}: unfit: {why}")
+    if facts.speed is None:
+        remarks.append(f"{name}: its speed was never measured; `farm provision {name}` does it")
+    return remarks
 
 
 def node_json(facts: Facts | NodeError, marks: Marks) -> dict[str, object]:

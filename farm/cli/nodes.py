@@ -25,7 +25,7 @@ from farm.nodes import read_fleet, unfit
 from farm.paths import Paths
 from farm.provision import provision as run_playbook
 from farm.store import Mark
-from farm.views import NODE_COLUMNS, node_json, node_row
+from farm.views import NODE_COLUMNS, node_json, node_remarks, node_row
 
 app = typer.Typer()
 
@@ -51,6 +51,9 @@ def show_nodes(inventory: Inventory = INVENTORY, state: State_ = None, as_json: 
     else:
         rows = [node_row(name, facts, marks.get(name, {})) for name, facts in found.items()]
         console.print(table(*NODE_COLUMNS, rows=rows))
+        for name, facts in found.items():
+            for remark in node_remarks(name, facts, marks.get(name, {})):
+                say(remark)
     for facts in found.values():
         if isinstance(facts, NodeError):
             show_error(facts)

@@ -22,7 +22,7 @@ from farm.dispatch.ledger import Ledger
 from farm.dispatch.logs import Logs
 from farm.dispatch.outcome import Then, after
 from farm.dispatch.placer import Placer, build_of
-from farm.dispatch.sources import Sources
+from farm.dispatch.sources import Source, Sources
 from farm.dispatch.visit import Visit
 from farm.dispatch.waiting import Waiting
 from farm.errors import FarmError, LyingNodeError, NodeError
@@ -192,7 +192,7 @@ class Dispatcher:
         if not jobs:
             return not (self._contacts.pending() or moving)
         idle = all(job.state is State.QUEUED for job in jobs) and not moving and not self._dirty
-        if not idle or self._contacts.usable():
+        if not idle:
             self._stuck_since = None
             return False
         contacts = self._contacts.all.values()
@@ -209,11 +209,10 @@ class Dispatcher:
 
     # -- sdists and order -------------------------------------------------------------------------------
 
-    def _arrived(self, job_id: str, sdist: Path) -> None:
+    def _arrived(self, job_id: str, source: Source) -> None:
         self._dirty = True
-        job = self._ledger.jobs.get(job_id)
-        if job is not None:
-            self._waiting.arrived(job, sdist)
+        if job_id in self._ledger.jobs:
+            self._waiting.arrived(job_id, source)
 
     def _no_sdist(self, job_id: str, error: FarmError) -> None:
         job = self._ledger.jobs.get(job_id)

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from farm.dispatch.lanes import Lane, Post
 from farm.errors import FarmError, HashMismatchError, UpstreamError
+from farm.estimate import read_features
+from farm.requires import OrderedJob
 from farm.store import Job, State
 
 FETCHES: Final = 4
 TRIES: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A job's sdist on this controller, and what it says of the order of builds."""
+
+    sdist: Path
+    ordered: OrderedJob
+
+    @classmethod
+    def of(cls, job: Job, sdist: Path) -> Source:
+        """Read an sdist: seconds for a large one, so not in the thread that decides."""
+        read_features(sdist)
+        return cls(sdist, OrderedJob.of(job.spec, sdist))
 
 
 class Sources:
@@ -23,7 +40,7 @@ class Sources:
         fetch: Callable[[Job], Path],
         *,
         post: Post,
-        arrived: Callable[[str, Path], None],
+        arrived: Callable[[str, Source], None],
         failed: Callable[[str, FarmError], None],
         note: Callable[[str], None],
     ) -> None:
@@ -31,7 +48,7 @@ class Sources:
         self._arrived = arrived
         self._failed = failed
         self._note = note
-        self._lane: Lane[str, Path] = Lane(FETCHES, post, self._done)
+        self._lane: Lane[str, Source] = Lane(FETCHES, post, self._done)
         self._tries: dict[str, int] = {}
         self._again_at: dict[str, float] = {}
 
@@ -50,10 +67,10 @@ class Sources:
         built = job.state in {State.BUILT, State.VERIFIED}
         if not built and self._again_at.get(job.job_id, 0.0) <= time.monotonic():
             self._again_at.pop(job.job_id, None)
-            self._lane.send(job.job_id, lambda: self._fetch(job))
+            self._lane.send(job.job_id, lambda: Source.of(job, self._fetch(job)))
 
-    def _done(self, job_id: str, answer: Path | FarmError) -> None:
-        if isinstance(answer, Path):
+    def _done(self, job_id: str, answer: Source | FarmError) -> None:
+        if isinstance(answer, Source):
             self._arrived(job_id, answer)
             return
         tries = self._tries[job_id] = self._tries.get(job_id, 0) + 1

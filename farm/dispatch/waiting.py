@@ -8,6 +8,7 @@ from pathlib import Path
 from farm.dispatch import placing
 from farm.dispatch.experience import Experience
 from farm.dispatch.ledger import Ledger
+from farm.dispatch.sources import Source
 from farm.errors import CycleError
 from farm.requires import OrderedJob, find_cycle, order, refuse_cycle
 from farm.schedule import Estimate, Needs, QueuedJob
@@ -26,10 +27,10 @@ class Waiting:
         self._queued: dict[str, QueuedJob] = {}
         self._largest = 0
 
-    def arrived(self, job: Job, sdist: Path) -> None:
+    def arrived(self, job_id: str, source: Source) -> None:
         """Take note that a job's sdist is on this controller."""
-        self.sdists[job.job_id] = sdist
-        self._ordered[job.job_id] = OrderedJob.of(job.spec, sdist)
+        self.sdists[job_id] = source.sdist
+        self._ordered[job_id] = source.ordered
         self._edges = None
 
     def changed(self, job: Job) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
@@ -19,6 +20,7 @@ FILENAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+!-]{0,254}")
 FAILURES: Final = frozenset({"node", "timeout", "memory", "source", "build", "policy", "cancelled"})
 MAX_FILES: Final = 1000
 LONGEST_MESSAGE: Final = 4000
+SHOWN: Final = 200
 
 
 def checked(node: str, what: str, read: Callable[[], T]) -> T:
@@ -26,7 +28,13 @@ def checked(node: str, what: str, read: Callable[[], T]) -> T:
     try:
         return read()
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise LyingNodeError(node, f"its {what} makes no sense: {type(error).__name__}: {error}") from error
+        text = plain(f"its {what} makes no sense: {type(error).__name__}: {error}", SHOWN)
+        raise LyingNodeError(node, text) from error
+
+
+def plain(text: object, longest: int) -> str:
+    """Return a node's words for a terminal: one line of limited length without control characters."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(text)[:longest])
 
 
 def vitals(answer: Json) -> Vitals:
@@ -90,7 +98,7 @@ def result(content: Json, *, built: bool) -> Result:
     peak = content.get("peak_memory_bytes")
     return Result(
         failure=None if failure is None else str(failure),
-        message=str(content["message"])[:LONGEST_MESSAGE],
+        message=plain(content["message"], LONGEST_MESSAGE),
         wheels=tuple(_file(item) for item in files),
         started_at=_float(content, "started"),
         duration_s=_float(content, "duration_s"),
@@ -138,6 +146,8 @@ def _float(content: Json, key: str) -> float:
     found = content[key]
     if not isinstance(found, int | float) or isinstance(found, bool):
         raise TypeError(f"{key} is no number")
+    if not math.isfinite(found):
+        raise ValueError(f"{key} is no number")
     return float(found)
 
 

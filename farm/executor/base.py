@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from farm.nodes import Facts
-from farm.plan import JobSpec
+
+if TYPE_CHECKING:
+    # It brings 15 MB of what talks to PyPI, which hundreds of links can do without.
+    from farm.plan import JobSpec
 
 MAX_WHEEL_BYTES: Final = 4 << 30
 

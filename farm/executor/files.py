@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from farm.errors import LyingNodeError, NodeError
 from farm.executor.base import MAX_WHEEL_BYTES, NodeFile
-from farm.executor.link import BROKEN, Link
+from farm.executor.link import BROKEN, STALLED_S, Link
 
 CHUNK_BYTES: Final = 256 * 1024
+# Of 32 KiB each: enough for a fast link over a long way, and all that is held in memory.
+MOST_REQUESTS: Final = 128
+SLOWEST_BYTES_PER_S: Final = 16 * 1024
 
 
 def put(link: Link, path: Path, target: str) -> None:
@@ -56,7 +60,7 @@ def get(link: Link, source: str, file: NodeFile, directory: Path) -> Path:
 
 
 def _download(link: Link, source: str, target: Path, promised: int) -> tuple[int, str]:
-    """Copy what is there; one byte more than was promised is enough to know."""
+    """Copy a file of the promised size; returns what arrived."""
     digest, size = hashlib.sha256(), 0
     # What goes wrong with the copy itself is the controller's own trouble, not the node's.
     with target.open("wb") as local:
@@ -71,13 +75,16 @@ def _download(link: Link, source: str, target: Path, promised: int) -> tuple[int
 
 def _chunks(link: Link, source: str, name: str, promised: int) -> Iterator[bytes]:
     node, size = link.address.name, 0
+    deadline = time.monotonic() + STALLED_S + promised / SLOWEST_BYTES_PER_S
     try:
         with link.sftp().open(source, "rb") as remote:
             there = remote.stat().st_size
-            if there is not None and there > promised:
+            if there is not None and there != promised:
                 raise LyingNodeError(node, f"{name} has {there} bytes, the node said {promised}")
-            remote.prefetch(promised)
-            while chunk := remote.read(min(CHUNK_BYTES, promised + 1 - size)):
+            remote.prefetch(promised, MOST_REQUESTS)
+            while chunk := remote.read(min(CHUNK_BYTES, promised - size)):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{size} of {promised} bytes in too long a time")
                 size += len(chunk)
                 yield chunk
     except FileNotFoundError as error:

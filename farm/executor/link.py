@@ -29,6 +29,7 @@ class Link:
     def __init__(self, address: Address) -> None:
         self.address = address
         self._connection: Connection | None = None
+        self._sftp: paramiko.SFTPClient | None = None
 
     @property
     def is_open(self) -> bool:
@@ -53,31 +54,40 @@ class Link:
 
     def sftp(self) -> paramiko.SFTPClient:
         """Return the connection's SFTP client."""
+        connection = self._open()
+        if self._sftp is not None:
+            return self._sftp
         try:
-            client: paramiko.SFTPClient = self._open().sftp()
-            channel = client.get_channel()
-            if channel is not None:
-                channel.settimeout(STALLED_S)
+            sftp: paramiko.SFTPClient = connection.client.open_sftp()
         except BROKEN as error:
             self.close()
             raise self._error(f"no SFTP: {error}") from error
-        return client
+        channel = sftp.get_channel()
+        if channel is not None:
+            channel.settimeout(STALLED_S)
+        self._sftp = sftp
+        return sftp
 
     def close(self) -> None:
         """Drop the connection."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            sock: socket.socket = connection.transport.sock
+        connection, sftp, self._connection, self._sftp = self._connection, self._sftp, None, None
+        if connection is None:
+            return
+        if connection.transport is not None:
             with contextlib.suppress(*BROKEN):
-                sock.shutdown(socket.SHUT_RDWR)
-            with contextlib.suppress(*BROKEN):
-                connection.close()
-            # Where closing the SFTP session failed, the connection is still there.
-            connection.client.close()
+                # Its thread looks up at once, and no goodbye waits for a peer that is gone.
+                connection.transport.sock.shutdown(socket.SHUT_RDWR)
+        for part in (sftp, connection):
+            if part is not None:
+                with contextlib.suppress(*BROKEN):
+                    part.close()
+        # Where saying goodbye failed, the connection is still there.
+        connection.client.close()
 
     def _open(self) -> Connection:
         if self._connection is not None and self._connection.is_connected:
             return self._connection
+        self.close()
         address = self.address
         connection = Connection(
             address.host,
@@ -101,8 +111,6 @@ class Link:
             # It has a thread and a socket, which would live until the other side loses patience.
             connection.client.close()
             raise
-        with contextlib.suppress(OSError):  # it broke at once: whoever uses it will see it
-            connection.transport.sock.settimeout(QUIET_S)
         self._connection = connection
         return connection
 
@@ -120,8 +128,9 @@ class Link:
         where = f"{self.address.host} port {self.address.port}"
         known_hosts = self.address.known_hosts
         try:
-            connection.connect_kwargs["sock"] = self._socket()
+            sock = connection.connect_kwargs["sock"] = self._socket()
             connection.open()
+            sock.settimeout(QUIET_S)
         except paramiko.BadHostKeyException as error:
             raise self._error(
                 f"{where} shows another host key than the pinned one: another machine, or a reinstalled one",

@@ -12,13 +12,13 @@ from typing import Final
 import paramiko
 
 from farm.errors import LyingNodeError, NodeError
+from farm.executor.answers import SHOWN, plain
 from farm.executor.link import BROKEN
 
 # A chunk of log of each attempt that a node could hold, in base64, with room to spare.
 MAX_ANSWER_BYTES: Final = 16 << 20
 MAX_NOISE_BYTES: Final = 64 * 1024
 CHUNK_BYTES: Final = 256 * 1024
-SHOWN: Final = 200
 LAST_WORDS_S: Final = 1.0
 encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -64,10 +64,10 @@ class Session:
         if answer.get("id") != self._number:
             self.close()
             raise LyingNodeError(
-                self._node, f"it answers what was not asked: id {str(answer.get('id'))[:SHOWN]}"
+                self._node, f"it answers what was not asked: id {plain(answer.get('id'), SHOWN)}"
             )
         if "error" in answer:
-            raise self._error(f"it refuses `{operation}`: {str(answer['error'])[:SHOWN]}")
+            raise self._error(f"it refuses `{operation}`: {plain(answer['error'], SHOWN)}")
         return answer
 
     def interrupt(self) -> None:
@@ -134,7 +134,7 @@ class Session:
             said = self._channel.recv_stderr(MAX_NOISE_BYTES).decode(errors="replace").strip()
         if self._channel.status_event.wait(LAST_WORDS_S) and self._channel.exit_status >= 0:
             last = (said or self.noise.strip() or "no output").splitlines()[-1]
-            return f"farm-node ended with code {self._channel.recv_exit_status()}: {last[:SHOWN]}"
+            return f"farm-node ended with code {self._channel.recv_exit_status()}: {plain(last, SHOWN)}"
         return f"{type(error).__name__} {error}".strip()
 
     def _error(self, message: str) -> NodeError:

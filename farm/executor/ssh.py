@@ -12,11 +12,11 @@ from typing import ClassVar, Final
 
 from farm.errors import LyingNodeError, NodeError
 from farm.executor import answers
-from farm.executor.answers import checked
+from farm.executor.answers import SHOWN, checked, plain
 from farm.executor.base import AttemptState, Build, Launch, NodeFile, Update, Vitals
 from farm.executor.files import get, put
 from farm.executor.link import Link
-from farm.executor.session import SHOWN, Session
+from farm.executor.session import Session
 from farm.node import VERSION
 from farm.nodes import Facts, Node
 
@@ -180,7 +180,7 @@ class SshExecutor:
         if version != VERSION:
             raise NodeError(
                 self.node.name,
-                f"its farm-node has version {str(version)[:SHOWN]}, this controller needs {VERSION}",
+                f"its farm-node has version {plain(version, SHOWN)}, this controller needs {VERSION}",
                 hint=f"run `farm provision {self.node.name}`",
             )
 
@@ -189,4 +189,7 @@ class SshExecutor:
         if not isinstance(items, builtins.list):
             raise TypeError("progress is no list")
         builds = frozenset(self._builds)
-        return Update(answers.vitals(answer), [answers.progress(item, offsets, builds) for item in items])
+        progress = [answers.progress(item, offsets, builds) for item in items]
+        if len({item.attempt_id for item in progress}) < len(progress):
+            raise ValueError("an attempt is there twice")
+        return Update(answers.vitals(answer), progress)

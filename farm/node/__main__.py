@@ -3,6 +3,8 @@
 
 farm-node serve                  a controller's session: JSON lines in, JSON lines out, until its input ends
 farm-node probe                  facts of this board, for people and for provisioning's health check
+farm-node calibrate              how fast this board compiles; measured if it is not known
+farm-node health                 what builds will miss here, though they run
 farm-node supervise JOB.ATTEMPT  be the supervisor of an attempt that was made ready
 """
 
@@ -25,8 +27,8 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=Path("/var/lib/wheelfarm-node"))
     parser.add_argument("--environments", type=Path, default=LOCAL_ENVIRONMENTS, help="one folder a Python")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("serve")
-    commands.add_parser("probe")
+    for name in ("serve", "probe", "calibrate", "health"):
+        commands.add_parser(name)
     commands.add_parser("supervise").add_argument("attempt")
     options = parser.parse_args()
     if options.command == "serve":
@@ -37,6 +39,10 @@ def main() -> int:
         from farm.node.facts import probe  # noqa: PLC0415
 
         print(json.dumps(probe(options.root, options.environments)))
+    elif options.command in {"calibrate", "health"}:
+        from farm.node import calibrate  # noqa: PLC0415
+
+        print(json.dumps(calibrate.calibrate() if options.command == "calibrate" else calibrate.health()))
     else:
         from farm.node.attempt import RefusedError, order_of  # noqa: PLC0415
         from farm.node.launch import in_place  # noqa: PLC0415

@@ -67,11 +67,6 @@ def missing(root: Path, task: Json) -> str:
     return ""
 
 
-def is_claimed(job: Path) -> bool:
-    """Return whether a supervisor has, or had, the attempt."""
-    return (job / "supervisor.json").exists() or (job / "result.json").exists()
-
-
 def prepared(root: Path, environments: Path, job: Path, spec: Json) -> Order:
     """Make an attempt ready to be claimed."""
     order = Order(root, job, environments, spec)
@@ -83,6 +78,9 @@ def prepared(root: Path, environments: Path, job: Path, spec: Json) -> Order:
     if order.task.get("task") not in {"build", "command"} or not order.limit("time_s") > 0:
         raise RefusedError("a spec has a task that is known, and a time limit")
     job.mkdir(parents=True, exist_ok=True)
+    leader = job / "supervisor.json"
+    if leader.exists() and not read_json(leader):
+        leader.unlink()  # torn by a power cut: a claim is never without an identity
     write_json(job / "spec.json", spec)
     return order
 

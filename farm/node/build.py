@@ -16,13 +16,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from farm.node import facts
-from farm.node.environment import BuildSystem, Environments, ProjectError, build_system, pinned
+from farm.node.environment import (
+    BuildSystem,
+    Environments,
+    ProjectError,
+    build_system,
+    pinned,
+    python_of,
+)
 from farm.node.failure import StepError
 from farm.node.farm_index import FarmIndex
 from farm.node.files import Json, artifacts, read_json, sha256_of, write_json
 from farm.node.source import source_epoch, unpack
 from farm.node.supervise import Supervisor, say
 from farm.node.variables import WRAPPERS, Places, make_folders, uses_download_cache, variables
+from farm.node.vitals import fingerprint
 
 if TYPE_CHECKING:
     from pyproject_hooks import BuildBackendHookCaller
@@ -101,7 +109,7 @@ class Build:
 
     def describe(self) -> None:
         """Check that the board has what the job needs and write it all into the log (F13, F20)."""
-        self.toolchain = facts.toolchain()
+        self.toolchain = facts.toolchain(fingerprint(self.environments))
         spec, board = self.spec, self.toolchain
         say(f"job {spec['job_id']} attempt {spec['attempt']} on {board['hostname']}")
         say(f"sdist {spec['sdist_filename']} sha256 {spec['sdist_sha256']}")
@@ -110,6 +118,8 @@ class Build:
         say(f"compilers run on {board['compilers']}")
         if not (self.at.tools / "bin/python").exists():
             raise StepError("node", f"no build environment {self.at.tools}; run `farm provision`")
+        # The build tools' packages are pure Python, so they run under this interpreter as well.
+        sys.path += [str(path) for path in self.at.tools.glob("lib/python3.*/site-packages")]
         wanted = [str(name) for name in _list(spec["apt_packages"])]
         missing = sorted(set(wanted) - facts.installed_packages(*wanted)) if wanted else []
         if missing:
@@ -142,7 +152,7 @@ class Build:
         if distcc:
             self.toolchain["distcc_hosts"] = distcc
         url, view = str(read_json(SETTINGS / "node.json").get("index") or ""), str(self.spec["python"])
-        self.index = FarmIndex(url, self.at.cache / "index" / view, say)
+        self.index = FarmIndex(url, self.at.cache / "index" / view, say, python_of(self.at.tools))
         own = self.spec["environment"]
         assert isinstance(own, dict)  # noqa: S101  # the controller validated the recipe
         return variables(
@@ -201,8 +211,6 @@ class Build:
 
     def hooks(self, source: Path, system: BuildSystem, environment: Path) -> BuildBackendHookCaller:
         """Return the caller of the project's own PEP 517 backend (F04)."""
-        # Of the build tools' environment; pure Python, so it runs under this interpreter as well.
-        sys.path += [str(path) for path in self.at.tools.glob("lib/python3.*/site-packages")]
         try:
             from pyproject_hooks import BuildBackendHookCaller  # noqa: PLC0415
         except ImportError as error:

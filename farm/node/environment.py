@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farm.node.farm_index import FarmIndex
-from farm.node.files import read_json, sha256_of, write_json
+from farm.node.files import read_json, read_text, sha256_of, write_json
 
 # A new release of a build requirement is seen after this many seconds; until then rebuilds agree.
 LOCK_AGE_S = 24 * 3600
@@ -170,3 +170,12 @@ def _projects(lock: Path) -> list[str]:
 
 def _digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def python_of(environment: Path) -> str:
+    """Return the version of a virtual environment's Python (``3.13.5``); empty where it does not say."""
+    for line in read_text(environment / "pyvenv.cfg").splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() in {"version", "version_info"}:
+            return value.strip()
+    return ""

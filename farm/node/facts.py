@@ -14,6 +14,7 @@ from pathlib import Path
 from farm.node import VERSION
 from farm.node.files import Json, read_json, read_text
 from farm.node.process import boot_id
+from farm.node.vitals import fingerprint
 
 # ELF's e_machine (psABI documents), and the scripts that may stand in front of a program.
 MACHINES = {243: "riscv64", 62: "x86_64", 183: "aarch64"}
@@ -23,6 +24,7 @@ TINY = (
     "#include <math.h>\n#include <stdio.h>\nint main(int n, char **v) { return puts(v[0]) + (int)sin(n); }\n"
 )
 COMPILE_S = 60
+_toolchains: dict[str, Json] = {}
 
 
 def probe(root: Path, environments: Path) -> Json:
@@ -45,12 +47,22 @@ def probe(root: Path, environments: Path) -> Json:
         "model": model(),
         "speed": _speed(),
         "selftest": selftest(root),
-        **toolchain(),
+        **toolchain(fingerprint(environments)),
     }
 
 
-def toolchain() -> Json:
-    """Return what a wheel's provenance says of the board: its system and its compilers."""
+def toolchain(state: str) -> Json:
+    """Return what a wheel's provenance says of the board: its system and its compilers.
+
+    It is asked for again only when ``state`` is another one: a board starts ten programs to know.
+    """
+    if state not in _toolchains:
+        _toolchains.clear()
+        _toolchains[state] = _toolchain()
+    return dict(_toolchains[state])
+
+
+def _toolchain() -> Json:
     return {
         "hostname": platform.node(),
         "kernel": platform.release(),

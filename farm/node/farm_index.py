@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import html
+import itertools
 import platform
 import re
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urldefrag, urljoin
@@ -23,11 +23,14 @@ from urllib.parse import urldefrag, urljoin
 from farm.node.failure import StepError
 
 if TYPE_CHECKING:
-    from packaging.tags import Tag
+    from urllib.request import OpenerDirector
 
 TIMEOUT_S = 10
 # Not there; or the index sends who asks for it to PyPI, by way of which nothing is the farm's.
 ELSEWHERE = frozenset({301, 302, 303, 307, 308, 404})
+# Not html.parser: pages of an index are simple, there are many, and a virtual board is slow.
+ANCHOR = re.compile(r"""<a\s((?:[^>"']|"[^"]*"|'[^']*')*)>([^<]*)</a>""", re.IGNORECASE)
+ATTRIBUTE = re.compile(r"""([a-z0-9-]+)(?:\s*=\s*("[^"]*"|'[^']*'))?""", re.IGNORECASE)
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -41,11 +44,22 @@ class NoAnswerError(Exception):
 
 @dataclass(frozen=True)
 class Link:
-    """An anchor of a page."""
+    """An anchor of a page: its text, the page's address, and what is written in the tag."""
 
     text: str
-    url: str
-    attributes: tuple[tuple[str, str | None], ...]
+    page: str
+    tag: str
+
+    @cached_property
+    def attributes(self) -> dict[str, str | None]:
+        """The tag's attributes, by name."""
+        found = ATTRIBUTE.findall(self.tag)
+        return {name.lower(): html.unescape(value[1:-1]) if value else None for name, value in found}
+
+    @cached_property
+    def url(self) -> str:
+        """Where it leads to."""
+        return urljoin(self.page, self.attributes.get("href") or "")
 
     @property
     def sha256(self) -> str:
@@ -54,17 +68,23 @@ class Link:
 
     def to_html(self) -> str:
         """Return the anchor, with an absolute URL."""
-        named = (("href", self.url), *self.attributes)
-        text = " ".join(name if value is None else f'{name}="{html.escape(value)}"' for name, value in named)
+        named = {**self.attributes, "href": self.url}
+        text = " ".join(
+            name if value is None else f'{name}="{html.escape(value)}"' for name, value in named.items()
+        )
         return f"<a {text}>{html.escape(self.text)}</a>"
 
 
 class FarmIndex:
     """What the farm has published, for one project's build environments and one Python."""
 
-    def __init__(self, url: str, view: Path, say: Callable[[str], None]) -> None:
-        """Ask the index at ``url`` what it has; it is not used where it has no address or does not answer."""
+    def __init__(self, url: str, view: Path, say: Callable[[str], None], python: str = "") -> None:
+        """Ask the index at ``url`` what it has; it is not used where it has no address or does not answer.
+
+        ``python`` is the version that is built for (``3.13.5``); empty: this interpreter's.
+        """
         self._view = view
+        self._python = python or platform.python_version()
         self._states: dict[str, str] = {}
         self._files: dict[str, str] = {}
         self._hosted: frozenset[str] = frozenset()
@@ -141,39 +161,59 @@ class FarmIndex:
             raise
 
     def _runs_here(self, link: Link) -> bool:
-        # Like auditwheel, it is among the build tools; slow to import on a board.
-        from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415
-        from packaging.utils import InvalidWheelFilename, parse_wheel_filename  # noqa: PLC0415
+        return (
+            link.text.endswith(".whl")
+            and self._fits(link.text.removesuffix(".whl").split("-")[-3:])
+            and "data-yanked" not in link.attributes
+            and self._accepts(link.attributes.get("data-requires-python") or "")
+        )
 
-        attributes = dict(link.attributes)
-        if "data-yanked" in attributes:
-            return False
+    def _fits(self, tags: list[str]) -> bool:
+        """Return whether one of a wheel's tags is this Python's (PEP 425); pages have thousands of wheels."""
+        parts = [part.split(".") for part in tags]
+        return any("-".join(tag) in self._tags for tag in itertools.product(*parts))
+
+    def _accepts(self, pythons: str) -> bool:
+        if not pythons:
+            return True
+        from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415  # slow on a board
+
         try:
-            pythons = SpecifierSet(attributes.get("data-requires-python") or "")
-            tags = parse_wheel_filename(link.text)[3]
-        except (InvalidSpecifier, InvalidWheelFilename):
+            return self._python in SpecifierSet(pythons)
+        except InvalidSpecifier:
             return False
-        return platform.python_version() in pythons and not tags.isdisjoint(self._tags)
 
     @cached_property
-    def _tags(self) -> frozenset[Tag]:
-        # A build is run by the very Python that it is for.
-        from packaging.tags import sys_tags  # noqa: PLC0415
+    def _tags(self) -> frozenset[str]:
+        # Like auditwheel, it is among the build tools.
+        from packaging.tags import compatible_tags, cpython_tags, platform_tags  # noqa: PLC0415
 
-        return frozenset(sys_tags())
+        version = tuple(map(int, self._python.split(".")[:2]))
+        platforms = list(platform_tags())
+        interpreter = "cp" + "".join(map(str, version))
+        own = cpython_tags(python_version=version, platforms=platforms)
+        pure = compatible_tags(python_version=version, interpreter=interpreter, platforms=platforms)
+        return frozenset(map(str, itertools.chain(own, pure)))
 
-    def _links(self, url: str) -> list[Link]:
-        from http.client import HTTPException  # noqa: PLC0415  # slow to import on a board
-        from urllib.request import HTTPError, HTTPRedirectHandler, Request, build_opener  # noqa: PLC0415
+    @cached_property
+    def _opener(self) -> OpenerDirector:
+        # Made once: it reads all certificate authorities, which takes a virtual board 0.1 s.
+        from urllib.request import HTTPRedirectHandler, build_opener  # noqa: PLC0415
 
         class Stay(HTTPRedirectHandler):
             def redirect_request(self, *_: object) -> None:
                 """Follow none."""
 
+        return build_opener(Stay)
+
+    def _links(self, url: str) -> list[Link]:
+        from http.client import HTTPException  # noqa: PLC0415  # slow to import on a board
+        from urllib.request import HTTPError, Request  # noqa: PLC0415
+
         try:
             # "text/html": an index may give JSON to who does not say what it wants.
             request = Request(url, headers={"Accept": "text/html"})  # noqa: S310  # provisioning wrote it
-            with build_opener(Stay).open(request, timeout=TIMEOUT_S) as response:
+            with self._opener.open(request, timeout=TIMEOUT_S) as response:
                 return read_links(response.read().decode(), url)
         except HTTPError as error:
             with error:
@@ -184,31 +224,4 @@ class FarmIndex:
 
 def read_links(page: str, url: str) -> list[Link]:
     """Return the anchors of a page that is at ``url``."""
-    parser = _Anchors(url)
-    parser.feed(page)
-    return parser.links
-
-
-class _Anchors(HTMLParser):
-    """Collects the anchors of a page."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self.links: list[Link] = []
-        self._url = url
-        self._open: list[tuple[str, str | None]] | None = None
-        self._text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "a":
-            self._open, self._text = attrs, ""
-
-    def handle_data(self, data: str) -> None:
-        self._text += data
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "a" and self._open is not None:
-            url = urljoin(self._url, dict(self._open).get("href") or "")
-            others = tuple((name, value) for name, value in self._open if name != "href")
-            self.links.append(Link(self._text.strip(), url, others))
-            self._open = None
+    return [Link(html.unescape(match[2]).strip(), url, match[1]) for match in ANCHOR.finditer(page)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gc
 import json
 import os
 import selectors
@@ -22,9 +23,11 @@ from farm.node.attempt import RefusedError
 from farm.node.files import Json, read_json
 from farm.node.launch import Launcher, fork
 from farm.node.process import is_alive, pid_of
+from farm.node.tidy import forget_leftovers
 from farm.node.vitals import Vitals
 
 LOG_CHUNK_BYTES = 64 * 1024
+SMALLEST_CHUNK_BYTES = 4 * 1024
 ANSWER_BYTES = 256 * 1024
 LONGEST_REQUEST_BYTES = 1 << 20
 # Output is gathered for so long before it is sent; an end is sent at once.
@@ -34,7 +37,8 @@ LONGEST_GATHERING_S = 5.0
 BLIND_TICK_S = 0.02
 CANCEL_S = 40.0
 IDLE_S = 1800.0
-SDIST_AGE_S = 30 * 24 * 3600
+QUIET_S = 0.05
+MOST_DOOMED = 50
 
 
 @dataclass(slots=True)
@@ -62,6 +66,7 @@ class Agent:
         self._watched: dict[str, int] = {}
         self._waiting: Waiting | None = None
         self._doomed: list[Path] = []
+        self._pending = b""
         self._out = -1
         for name in ("incoming", "jobs"):
             (self._root / name).mkdir(parents=True, exist_ok=True)
@@ -69,25 +74,34 @@ class Agent:
     def serve(self, requests: int, answers: int) -> None:
         """Answer what comes in, until nothing more can come."""
         self._out = answers
+        # What was imported stays: supervisors share its pages, and no collection touches them.
+        gc.collect()
+        gc.freeze()
         self._selector.register(requests, selectors.EVENT_READ)
-        pending = b""
         with contextlib.suppress(BrokenPipeError):
-            while True:
-                ready = self._selector.select(self._patience())
-                names = {key.data for key, _ in ready}
-                for name in names - {None}:
-                    self._ended(name)
-                if None in names:
-                    data = os.read(requests, LONGEST_REQUEST_BYTES)
-                    if not data or len(pending) > LONGEST_REQUEST_BYTES:
-                        return  # a request that was sent by half is not done by half
-                    *lines, pending = (pending + data).split(b"\n")
-                    for line in lines:
-                        self._take(line)
-                elif not ready and self._waiting is None:
-                    return  # a link that was lost silently is not told of: whoever needs this, starts it anew
+            while self._turn(requests):
                 self._look()
-                self._tidy()
+        self._tidy(all_of_it=True)
+
+    def _turn(self, requests: int) -> bool:
+        """Take what happens next; returns False when nothing more can come."""
+        ready = self._selector.select(self._patience())
+        names = {key.data for key, _ in ready}
+        for name in names - {None}:
+            self._ended(name)
+        if None in names:
+            data = os.read(requests, LONGEST_REQUEST_BYTES)
+            *lines, self._pending = (self._pending + data).split(b"\n")
+            for line in lines:
+                self._take(line)
+            # A request that was sent by half is not done by half.
+            return bool(data) and len(self._pending) <= LONGEST_REQUEST_BYTES
+        if ready:
+            return True
+        idle = self._waiting is None and not self._doomed
+        self._tidy()
+        # Of a link that was lost silently nothing is heard: whoever needs this then, starts it anew.
+        return not idle
 
     # -- requests ---------------------------------------------------------------------------------------
 
@@ -122,7 +136,7 @@ class Agent:
         """Nothing more: any request ends the waiting of the one before."""
 
     def _on_prepare(self, _request: Json) -> Json:
-        self._forget_leftovers()
+        forget_leftovers(self._root)
         return {"facts": facts.probe(self._root, self._environments), "vitals": self._vitals.read()}
 
     def _on_start(self, request: Json) -> Json:
@@ -131,11 +145,13 @@ class Agent:
             raise RefusedError("no task")
         job = attempt.job_of(self._root, request["attempt"])
         started = False
-        if not attempt.is_claimed(job):
+        if attempt.state(job)[0] == "unknown":
             lacking = attempt.missing(self._root, spec["task"])
             if lacking:
                 return {"missing": lacking}
             order = attempt.prepared(self._root, self._environments, job, spec)
+            if order.task["task"] == "build":
+                import farm.node.build  # noqa: F401, PLC0415  # once, here, and not in every supervisor
             started = self._launch(order, [self._selector_fd(), *self._watched.values()])
         self._watch(job.name)
         return {"started": started, "vitals": self._vitals.read()}
@@ -159,7 +175,8 @@ class Agent:
             now = time.monotonic()
             if not (due or "end" in news.values() or ("log" in news.values() and now >= gathered_at)):
                 return None
-            fresh = [self._progress(name, offsets[name]) for name, what in news.items() if what]
+            size = max(SMALLEST_CHUNK_BYTES, min(LOG_CHUNK_BYTES, ANSWER_BYTES // max(1, len(offsets))))
+            fresh = [self._progress(name, offsets[name], size) for name, what in news.items() if what]
             return {"progress": fresh, "vitals": self._vitals.read()}
 
         deadline = time.monotonic() + wait_s
@@ -188,7 +205,8 @@ class Agent:
     def _on_forget(self, request: Json) -> Json:
         doomed = attempt.doomed(attempt.job_of(self._root, request["attempt"]))
         if doomed:
-            self._doomed.append(doomed)  # removed when the answer is on its way
+            self._doomed.append(doomed)  # removed when nobody waits
+            self._tidy(above=MOST_DOOMED)
         return {}
 
     # -- attempts ---------------------------------------------------------------------------------------
@@ -203,12 +221,12 @@ class Agent:
         except FileNotFoundError:
             return ""
 
-    def _progress(self, name: str, offset: int) -> Json:
+    def _progress(self, name: str, offset: int, size: int) -> Json:
         job = self._root / "jobs" / name
         # The order matters: the state is looked up before the log is read, so that a finished attempt's last
         # answer never misses the end of the log.
         state, result = attempt.state(job)
-        chunk, more = self._log(job, offset)
+        chunk, more = self._log(job, offset, size)
         return {
             "attempt": name,
             "state": state,
@@ -218,14 +236,14 @@ class Agent:
             "result": result or None,
         }
 
-    def _log(self, job: Path, offset: object) -> tuple[bytes, bool]:
+    def _log(self, job: Path, offset: object, size: int = LOG_CHUNK_BYTES) -> tuple[bytes, bool]:
         if not isinstance(offset, int) or offset < 0:
             raise RefusedError("an offset is a number of bytes")
         try:
             with open(job / "log", "rb", buffering=0) as log:  # noqa: PTH123
                 log.seek(offset)
-                chunk = log.read(LOG_CHUNK_BYTES) or b""
-                return chunk, len(chunk) == LOG_CHUNK_BYTES and os.fstat(log.fileno()).st_size > log.tell()
+                chunk = log.read(size) or b""
+                return chunk, len(chunk) == size and os.fstat(log.fileno()).st_size > log.tell()
         except FileNotFoundError:
             return b"", False
 
@@ -261,7 +279,7 @@ class Agent:
     def _patience(self) -> float:
         waiting = self._waiting
         if waiting is None:
-            return IDLE_S
+            return QUIET_S if self._doomed else IDLE_S
         now = time.monotonic()
         if not waiting.attempts <= self._watched.keys():
             tick = BLIND_TICK_S
@@ -283,17 +301,12 @@ class Agent:
         while data:
             data = data[os.write(self._out, data) :]
 
-    def _tidy(self) -> None:
-        while self._doomed:
+    def _tidy(self, *, all_of_it: bool = False, above: int = 0) -> None:
+        """Remove one of the attempts that were forgotten: on a slow card that takes its time."""
+        while len(self._doomed) > above:
             shutil.rmtree(self._doomed.pop(), ignore_errors=True)
-
-    def _forget_leftovers(self) -> None:
-        """Remove what a cut-off removal left, and sdists that nothing was built from for long (F28)."""
-        for path in (self._root / "jobs").glob(".*"):
-            shutil.rmtree(path, ignore_errors=True)
-        for path in (self._root / "incoming").glob("*/*"):
-            if time.time() - path.stat().st_mtime > SDIST_AGE_S:
-                shutil.rmtree(path.parent, ignore_errors=True)
+            if not all_of_it:
+                return
 
     def _selector_fd(self) -> int:
         assert isinstance(self._selector, selectors.EpollSelector)  # noqa: S101  # Linux

@@ -154,6 +154,8 @@ def start(
     Raises:
         UnitError: systemd refused, or the program could not be executed.
     """
+    if record.exists():
+        return False
     command = [
         "systemd-run",
         "--user",

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import packaging
 import pyproject_hooks
 
 import farm.node
@@ -72,7 +73,8 @@ def make_environment(directory: Path, python: str = PYTHON) -> Path:
     (binaries / "auditwheel.py").write_text(AUDITWHEEL_SHIM)
     packages = directory / python / "lib/python3.13/site-packages"
     packages.mkdir(parents=True)
-    (packages / "pyproject_hooks").symlink_to(Path(pyproject_hooks.__file__).parent)
+    for package in (pyproject_hooks, packaging):
+        (packages / package.__name__).symlink_to(Path(str(package.__file__)).parent)
     for name, command in (
         ("python", sys.executable),
         ("auditwheel", f"{sys.executable} {binaries}/auditwheel.py"),

@@ -93,5 +93,8 @@ class Sshd:
 
 def descendants(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children")
-    found = [int(child) for child in children.read_text().split()] if children.exists() else []
+    try:
+        found = [int(child) for child in children.read_text().split()]
+    except OSError:  # it has just ended
+        return []
     return found + [below for child in found for below in descendants(child)]

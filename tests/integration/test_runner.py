@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from farm.node import VERSION
+from farm.node.attempt import prepared
 from farm.node.files import sha256_of, write_json
 from farm.node.process import identity, start_time
 from tests.integration.nodekit import (
@@ -172,6 +173,75 @@ def test_a_claim_that_was_cut_off_half_way_is_taken_again(board: Board) -> None:
         (job / name).write_text("{")
     assert board.state() == "unknown"
     assert board.build(make_sdist())["failure"] is None
+
+
+@pytest.mark.parametrize("torn", ["", "\0\0\0"])
+def test_a_claim_that_a_power_cut_tore_is_taken_again(board: Board, torn: str) -> None:
+    job = board.root / "jobs" / "demo.1"
+    job.mkdir(parents=True)
+    (job / "supervisor.json").write_text(torn)
+    assert board.state() == "unknown"
+    assert board.build(make_sdist())["failure"] is None
+
+
+def test_a_supervisor_that_something_else_starts_does_the_same(board: Board) -> None:
+    attempt = board.run("echo ran")
+    prepared(board.root, board.environments, board.root / "jobs" / attempt, board.specs[attempt])
+    for _ in range(2):
+        subprocess.run(board.command("supervise", attempt), check=True, timeout=60)
+    assert board.finished()["failure"] is None
+    assert board.log().count("\nran\n") == 1
+    refused = subprocess.run(
+        board.command("supervise", "../evil"), check=False, capture_output=True, text=True
+    )
+    assert refused.returncode == 2
+    assert "not an attempt's name" in refused.stderr
+
+
+def test_a_session_that_ends_in_the_middle_of_a_long_poll_ends(board: Board) -> None:
+    board.run("sleep 60")
+    assert board.start()
+    with board.session() as talk:
+        talk.send("poll", offsets={"demo.1": 10_000}, wait_s=60)
+    assert board.state() == "running"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "no JSON",
+        "[]",
+        '{"op": "nosuch"}',
+        '{"op": "__init__"}',
+        '{"op": "poll"}',
+        '{"op": "poll", "offsets": {"demo.1": -1}}',
+        '{"op": "poll", "offsets": {"../a": 0}}',
+        '{"op": "poll", "offsets": []}',
+        '{"op": "start", "attempt": "a.1", "spec": 3}',
+        '{"op": "start", "attempt": "a.1", "spec": {"task": {}, "limits": {"time_s": 1}}}',
+        '{"op": "start", "attempt": "a.1", "spec": {"task": {"task": "command", "argv": []}, "limits": {}}}',
+        '{"op": "start", "attempt": "a.1", "spec": {"task": {"task": "command", "argv": ["true"]}}}',
+        '{"op": "start", "attempt": "a.1", "spec": {"task": {"task": "build", "sdist_sha256": "../../x"}}}',
+        '{"op": "read_log", "attempt": "a.1", "offset": "0"}',
+    ],
+)
+def test_a_malformed_request_is_refused_and_the_session_goes_on(board: Board, request_: str) -> None:
+    with board.session() as talk:
+        assert talk.process.stdin is not None
+        assert talk.process.stdout is not None
+        talk.process.stdin.write(request_ + "\n")
+        talk.process.stdin.flush()
+        assert "error" in json.loads(talk.process.stdout.readline())
+        assert talk.ask("list")["attempts"] == {}
+
+
+def test_f20_the_toolchain_is_asked_for_once_until_it_changes(board: Board) -> None:
+    assert board.build(make_sdist())["failure"] is None
+    with board.session() as talk:
+        talk.ask("prepare")
+        assert talk.ask("start", attempt="demo.2", spec=board.specs["demo.1"])["started"]
+        result = board.finished("demo.2")
+    assert result["phases_s"]["describe"] < board.finished()["phases_s"]["describe"] / 2
 
 
 def test_a_reused_process_id_is_not_the_supervisor(board: Board) -> None:

@@ -144,6 +144,7 @@ def test_a_good_node_is_fit() -> None:
         ({"isa": "rv64imac"}, "less than rv64gc"),
         ({"isa": ""}, "less than rv64gc"),
         ({"disk_free_bytes": 100 << 20}, "100 MiB of disk"),
+        ({"selftest": "gcc ended with code 1: no ld"}, "can't compile: gcc ended with code 1: no ld"),
     ],
 )
 def test_f18_f21_an_unfit_node_gets_no_job(change: dict[str, object], why: str) -> None:

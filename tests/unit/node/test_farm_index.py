@@ -49,9 +49,24 @@ def test_anchors_become_absolute_and_stay_what_they_say() -> None:
     (link,) = read_links(text, f"{URL}x/")
     assert (link.text, link.sha256) == ("x-1+2.whl", "ab")
     (again,) = read_links(link.to_html(), "http://elsewhere.test/")
-    assert again == link
+    assert (again.text, again.url, again.attributes) == (
+        link.text,
+        link.url,
+        {**link.attributes, "href": link.url},
+    )
     assert link.url == "http://192.0.2.30/packages/x/x-1%2B2.whl#sha256=ab"
-    assert dict(link.attributes) == {"data-requires-python": ">=3.9,<4", "data-core-metadata": None}
+    assert link.attributes == {
+        "href": "../../packages/x/x-1%2B2.whl#sha256=ab",
+        "data-requires-python": ">=3.9,<4",
+        "data-core-metadata": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "tag", ['<a href="x.whl">', "<A HREF='x.whl'>", '<a data-x="a > b" href = "x.whl">', '<a\nhref="x.whl" >']
+)
+def test_anchors_may_be_written_in_many_ways(tag: str) -> None:
+    assert [link.url for link in read_links(f"<abbr>{tag}x.whl</a>", URL)] == [f"{URL}x.whl"]
 
 
 def test_the_view_has_what_this_python_can_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +74,7 @@ def test_the_view_has_what_this_python_can_install(tmp_path: Path, monkeypatch: 
         anchor("x-1.0-py3-none-any.whl", "aa", requires_python="&gt;=3.9")
         + anchor("x-2.0-py3-none-any.whl", "bb", requires_python="&gt;=3.99")
         + anchor("x-3.0-cp39-cp39-linux_riscv64.whl", "cc")
+        + anchor("x-3.1-cp39.cp38-none-any.whl", "c1")
         + anchor("x-4.0-py3-none-any.whl", "dd", yanked="it crashes")
         + anchor("x-5.0.tar.gz", "ee")
         + anchor("x-6.0-py3-none-any.whl", "ff", requires_python="three")
@@ -136,3 +152,12 @@ def test_a_name_is_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     index.variables()
     index.read_all()
     assert pages.asked == ["", "x/"]
+
+
+def test_the_tags_are_those_of_the_python_that_is_built_for(tmp_path: Path) -> None:
+    other = FarmIndex("", tmp_path, print, "3.9.2")
+    assert other._fits(["cp39", "cp39", "linux_x86_64"]) or other._fits(["cp39", "none", "any"])
+    assert other._fits(["py3", "none", "any"])
+    assert not other._fits(["cp313", "cp313", "any"])
+    assert other._accepts(">=3.9,<3.10")
+    assert not other._accepts(">=3.10")
