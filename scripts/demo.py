@@ -43,6 +43,7 @@ class Project:
 PROJECTS = (
     Project("pyyaml==6.0.3", "yaml._yaml"),  # C; a recipe brings libyaml's headers
     Project("cffi==2.1.1", "_cffi_backend"),  # C; libffi is vendored by auditwheel
+    Project("xattr==1.3.0", "xattr._lib"),  # needs cffi to be built: it waits for the farm's own
     Project("msgspec==0.21.0", "msgspec._core"),  # C
     Project("httptools==0.7.1", "httptools.parser.parser"),  # Cython
     Project("ujson==6.1.0", "ujson"),  # C++
