@@ -16,6 +16,7 @@ FLOOR: Final = 0.5
 NOW_S: Final = 1e-9
 SMALL: Final = 4000
 """Jobs x nodes up to which all are planned at once, in all styles."""
+SCORE = lambda p: p.late_s
 CHUNK: Final = 48
 """Beyond that: so many jobs that could start, the weightiest first, at a time, ..."""
 OPEN_NODES: Final = 12
@@ -74,7 +75,7 @@ class Event:
         for style in STYLES:
             copies = {name: profile.copy() for name, profile in profiles.items()}
             plan = Planner(copies, deadline, style).plan(self._items, able)
-            if best is None or plan.end_s < best[0].end_s:
+            if best is None or SCORE(plan) < SCORE(best[0]):
                 best = (plan, copies)
         if best is not None:
             self._profiles = best[1]

@@ -1,9 +1,9 @@
 """The default policy: critical path first, width by need; it may wait for a faster node.
 
 A common deadline is computed at which the work, each job just wide enough to meet it, fits the farm's
-capacity (as CPA does). Jobs are then planned in the order of urgency on the node where each meets the deadline
-with the least area, or, if it can't, ends first (as HEFT does); a node that is free now may be left to others.
-Only what the plan starts now is started; after the next event all is planned anew.
+capacity (as CPA does). Jobs are then planned in the order of urgency on the node where each meets the
+deadline with the least area, or, if it can't, ends first (as HEFT does); a node that is free now may be left
+to others. Only what the plan starts now is started; after the next event all is planned anew.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from farm.schedule.plan import Item
 
 
 class LookAhead:
-    """See the module. The object remembers what it computed of jobs and nodes; answers don't depend on that."""
+    """See the module. What the object remembers of jobs and nodes saves time and changes no answer."""
 
     name: ClassVar[str] = "lookahead"
 

@@ -1,4 +1,4 @@
-"""A plan on paper: each job gets a node, a width and a start, most urgent first. Times in seconds from now."""
+"""A plan on paper: each job gets a node, a width and a start, most urgent first. Seconds from now."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLD_SPREAD: Final = 1.7
 COLD_WIDTH: Final = 8
 """Whose cost is unknown gets a slot of 8 tasks: one that proves to be a giant can't be widened any more."""
 OVERDUE: Final = 0.3
-"""A build past its expected end is expected to need this share of the time it had, for each spread above 1."""
+"""Past its expected end a build is expected to need this share of the time it had, per spread above 1."""
 AREA_STEPS: Final = 10
 """Areas within a factor of exp(1/10) count as equal; then the earlier end decides."""
 LATE: Final = 1.0001
@@ -63,7 +63,7 @@ class Item:
         return max(1, int((self.work / floor - self.parallel) / self.serial))
 
     def narrowest(self, limit_s: float, speed: float, top: int) -> int:
-        """Return the least width at which the job, seen pessimistically, ends within ``limit_s``; or ``top``."""
+        """Return the least width at which the job, as long as feared, ends within ``limit_s``; or ``top``."""
         spare = limit_s * speed / self.pessimism - self.serial
         if spare <= 0 or self.parallel > spare * top:
             return top
@@ -103,11 +103,17 @@ class Profile:
 
     def units(self, memory_bytes: int) -> int:
         """Return how many units of memory a build takes; one that is too large for the node takes all."""
-        return min(UNITS_A_CORE * self.node.cores, max(1, math.ceil(memory_bytes / self.unit - 1e-9)))
+        count, most = math.ceil(memory_bytes / self.unit - 1e-9), UNITS_A_CORE * self.node.cores
+        return 1 if count < 1 else min(count, most)
 
     def start(self, width: int, memory_bytes: int, not_before: float) -> float:
         """Return when so many cores and so much memory are free at once."""
-        begin = max(self.cores[width - 1], self.memory[self.units(width * memory_bytes) - 1], not_before)
+        # Written out, not max(): this is where planning spends its time.
+        begin, memory = self.cores[width - 1], self.memory[self.units(width * memory_bytes) - 1]
+        if memory > begin:
+            begin = memory
+        if not_before > begin:
+            begin = not_before
         return max(begin, self.places[0]) if self.places else begin
 
     def book(self, start: float, end: float, width: int, memory_bytes: int) -> None:
@@ -158,6 +164,8 @@ class Plan:
     bookings: tuple[Booking, ...]
     end_s: float
     """When the last job ends if each takes as long as feared."""
+    late_s: float
+    """By how much the jobs then miss the deadline, all together."""
 
 
 class Planner:
@@ -178,14 +186,15 @@ class Planner:
             items, key=lambda item: (-self._urgency(item, kinds.values()), -item.work, item.job.job_id)
         )
         bookings: list[Booking] = []
-        end = 0.0
+        end = late = 0.0
         for item in order:
             if booking := self._place(item, able[item.job.job_id]):
                 bookings.append(booking)
                 self._ends[item.job.job_id] = booking.end_s
                 feared = (booking.end_s - booking.start_s) * item.pessimism
                 end = max(end, booking.start_s + feared + item.tail)
-        return Plan(tuple(bookings), end)
+                late += max(0.0, booking.start_s + feared + item.tail - self._deadline)
+        return Plan(tuple(bookings), end, late)
 
     def _urgency(self, item: Item, kinds: Iterable[NodeState]) -> float:
         limit = self._deadline - item.tail
@@ -197,13 +206,18 @@ class Planner:
     def _place(self, item: Item, names: Sequence[str]) -> Booking | None:
         # Blocked by a job that can't be planned: it can't start now, when it will is unknown.
         begin = max((self._ends.get(before, 1e-6) for before in item.job.after), default=0.0)
+        tops: dict[tuple[int, int], int] = {}
         efficient = item.efficient(self._style.efficiency)
         best: tuple[tuple[bool, float, float, str], Profile, int, float, float] | None = None
         for name in names:
-            if profile := self._profiles.get(name):
-                found = self._fit(item, profile, begin, efficient)
-                if best is None or found[0] < best[0]:
-                    best = found
+            profile = self._profiles[name]
+            node = profile.node
+            kind = node.cores, node.memory_bytes
+            if (top := tops.get(kind)) is None:
+                top = tops[kind] = min(efficient, item.cap(node, self._style.share))
+            found = self._fit(item, profile, begin, top)
+            if best is None or found[0] < best[0]:
+                best = found
         if best is None:
             return None
         _, profile, width, start, end = best
@@ -211,14 +225,17 @@ class Planner:
         return Booking(item.job, profile.node, width, start, end)
 
     def _fit(
-        self, item: Item, profile: Profile, begin: float, efficient: int
+        self, item: Item, profile: Profile, begin: float, top: int
     ) -> tuple[tuple[bool, float, float, str], Profile, int, float, float]:
         node, limit = profile.node, self._deadline - item.tail
-        top = min(efficient, item.cap(node, self._style.share))
-        width = min(top, COLD_WIDTH) if item.cold else 1
+        width = 1
+        if item.cold:
+            # Its share of serial work is not known, either: what is efficient can't be said.
+            width = min(item.cap(node), COLD_WIDTH)
+            top = max(top, width)
         start = profile.start(width, item.memory, begin)
         # Wider starts later, and what starts later must be wider: two rounds come near enough.
-        for _ in range(2):
+        for _ in range(2 if width < top else 0):
             wider = item.narrowest(limit - start, node.speed, top)
             if wider <= width:
                 break
