@@ -55,7 +55,7 @@ class _Kind:
         return max(1, min(self.node.cores, by_memory))
 
     def narrowest(self, job: Estimate, deadline_s: float, overhead_s: float) -> int | None:
-        """Return the least width at which a job takes at most ``deadline_s``, which is the least area, too."""
+        """Return the least width, and so area, at which a job takes at most ``deadline_s``."""
         speed, most = self.node.speed, self.width(job.memory_bytes)
         spare = (min(deadline_s, self.until_s) - overhead_s) * speed - job.serial_s
         if job.parallel_s <= 0:

@@ -1,0 +1,228 @@
+"""One decision of the default policy: a deadline, a plan, and what of it starts now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
+from typing import Final
+
+from farm.schedule.ledger import Load
+from farm.schedule.model import Assignment, NodeState, QueuedJob, RunningJob
+from farm.schedule.plan import Booking, Item, Plan, Planner, Profile, Style, remaining
+
+STYLES: Final = (Style(0.5), Style(0.7), Style(0.85), Style(0.5, share=0.5))
+FLOOR: Final = 0.5
+NOW_S: Final = 1e-9
+SMALL: Final = 4000
+"""Jobs x nodes up to which all are planned at once, in all styles."""
+SCORE = lambda p: p.late_s
+CHUNK: Final = 48
+"""Beyond that: so many jobs that could start, the weightiest first, at a time, ..."""
+OPEN_NODES: Final = 12
+"""... on so many of the emptiest nodes, ..."""
+SOON_NODES: Final = 4
+"""... and so many of each kind with the fewest builds left; ..."""
+FRUITLESS: Final = 2
+"""... until so many chunks in a row started nothing."""
+WEIGHTY: Final = 128
+"""So many of the weightiest jobs are looked at for the deadline; the rest count as one core wide."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What starts now, and where the plan puts jobs that could start but wait."""
+
+    assignments: tuple[Assignment, ...]
+    waits: Mapping[str, Booking]
+
+
+class Event:
+    """The farm at one moment, while jobs are placed on it."""
+
+    def __init__(
+        self,
+        loads: Mapping[str, Load],
+        running: Mapping[str, Sequence[RunningJob]],
+        items: Sequence[Item],
+        able_of: Callable[[QueuedJob], Sequence[str]],
+    ) -> None:
+        """Take the free nodes by name, what runs on them, the queue by weight, and who may take what."""
+        self._loads, self._running, self._items, self._able_of = loads, running, items, able_of
+        self._profiles: dict[str, Profile] = {}
+        self._started: dict[str, tuple[Booking, int]] = {}
+        self._waits: dict[str, Booking] = {}
+
+    def decide(self) -> Decision:
+        """Return what starts now."""
+        if len(self._items) * len(self._loads) <= SMALL:
+            self._whole()
+        else:
+            self._in_chunks()
+        self._fill_empty_nodes()
+        if all(name in self._started for name in (i.job.job_id for i in self._items if not i.job.after)):
+            self._widen()
+        started = tuple(
+            Assignment(job_id, booking.node.name, width) for job_id, (booking, width) in self._started.items()
+        )
+        return Decision(started, self._waits)
+
+    def _whole(self) -> None:
+        profiles = {name: self._profile(name) for name in self._loads}
+        deadline = self._deadline()
+        able = {item.job.job_id: self._able_of(item.job) for item in self._items}
+        best: tuple[Plan, dict[str, Profile]] | None = None
+        for style in STYLES:
+            copies = {name: profile.copy() for name, profile in profiles.items()}
+            plan = Planner(copies, deadline, style).plan(self._items, able)
+            if best is None or SCORE(plan) < SCORE(best[0]):
+                best = (plan, copies)
+        if best is not None:
+            self._profiles = best[1]
+            self._start(best[0])
+
+    def _in_chunks(self) -> None:
+        deadline = self._deadline()
+        ready = [item for item in self._items if not item.job.after]
+        soon = self._soon()
+        fruitless = 0
+        for at in range(0, len(ready), CHUNK):
+            nodes = self._emptiest()
+            if not nodes or fruitless >= FRUITLESS:
+                return
+            profiles = {name: self._profile(name) for name in {*nodes, *soon}}
+            chunk = ready[at : at + CHUNK]
+            able = {item.job.job_id: self._able_of(item.job) for item in chunk}
+            before = len(self._started)
+            self._start(Planner(profiles, deadline, STYLES[0]).plan(chunk, _within(able, profiles)))
+            fruitless = 0 if len(self._started) > before else fruitless + 1
+
+    def _emptiest(self) -> list[str]:
+        nodes = (load for load in self._loads.values() if load.open)
+        found = nsmallest(OPEN_NODES, nodes, key=lambda load: (-load.cores * load.node.speed, load.name))
+        return [load.name for load in found]
+
+    def _soon(self) -> list[str]:
+        kinds: dict[tuple[int, float], list[Load]] = {}
+        for load in self._loads.values():
+            kinds.setdefault((load.node.cores, load.node.speed), []).append(load)
+        return [
+            load.name
+            for loads in kinds.values()
+            for load in nsmallest(SOON_NODES, loads, key=lambda load: (load.jobs, -load.cores, load.name))
+        ]
+
+    def _profile(self, name: str) -> Profile:
+        if name not in self._profiles:
+            node = self._loads[name].node
+            left = ((remaining(job, node.speed), job) for job in self._running[name])
+            self._profiles[name] = Profile(node, left)
+        return self._profiles[name]
+
+    def _deadline(self) -> float:
+        """Return the least time in which the work fits the capacity, each job just wide enough to end in it.
+
+        A job that can't end in it takes what it can use well; it does not make the others slower.
+        """
+        capacity = sum(load.node.cores * load.node.speed for load in self._loads.values())
+        base = sum(
+            remaining(job, self._loads[name].node.speed) * job.width * self._loads[name].node.speed
+            for name, jobs in self._running.items()
+            for job in jobs
+        )
+        heavy, light = self._items[:WEIGHTY], self._items[WEIGHTY:]
+        if len(self._items) * len(self._loads) <= SMALL:
+            heavy, light = self._items, []
+        base += sum(item.work for item in light)
+        kinds = list({(n.cores, n.memory_bytes, n.speed): n for n in self._nodes()}.values())
+        low = max(1.0, (base + sum(item.work for item in heavy)) / capacity)
+        high = low
+        while base + sum(_area(item, kinds, high) for item in heavy) > high * capacity:
+            low, high = high, high * 1.2
+        for _ in range(2):
+            middle = (low + high) / 2
+            fits = base + sum(_area(item, kinds, middle) for item in heavy) <= middle * capacity
+            low, high = (low, middle) if fits else (middle, high)
+        return high
+
+    def _nodes(self) -> list[NodeState]:
+        return [load.node for load in self._loads.values()]
+
+    def _start(self, plan: Plan) -> None:
+        """Start what the plan starts now, as far as it really fits; the rest waits."""
+        for booking in plan.bookings:
+            job = booking.job
+            if job.after:
+                continue
+            load = self._loads[booking.node.name]
+            room = load.room(job.estimate.memory_bytes) if booking.start_s <= NOW_S else 0
+            if room < 1:
+                self._waits[job.job_id] = booking
+                continue
+            width = min(room, booking.width)
+            load.take(width, job.estimate.memory_bytes)
+            self._started[job.job_id] = (booking, width)
+
+    def _fill_empty_nodes(self) -> None:
+        """Let no node stand empty that would end a waiting job sooner than its place in the plan."""
+        empty = {name for name, load in self._loads.items() if load.jobs == 0 and load.open}
+        empty -= {booking.node.name for booking in self._waits.values()}
+        for item in self._items:
+            if not empty:
+                return
+            job = item.job
+            if job.after or job.job_id in self._started:
+                continue
+            planned = self._waits.get(job.job_id)
+            for name in sorted(empty.intersection(self._able_of(job))):
+                node = self._loads[name].node
+                width = self._loads[name].room(item.memory)
+                end = item.seconds(width, node.speed)
+                if planned is None or end < planned.end_s:
+                    booking = Booking(job, node, width, 0.0, end)
+                    self._loads[name].take(width, item.memory)
+                    self._started[job.job_id] = (booking, width)
+                    self._waits.pop(job.job_id, None)
+                    empty.discard(name)
+                    break
+
+    def _widen(self) -> None:
+        """When nothing else could use what is free, share it among what starts, the longest first."""
+        longest = sorted(
+            self._started.items(),
+            key=lambda pair: (-pair[1][0].job.estimate.seconds(pair[1][1], pair[1][0].node.speed), pair[0]),
+        )
+        for job_id, (booking, width) in longest:
+            item, load = Item(booking.job), self._loads[booking.node.name]
+            by_memory = max(0, load.memory) // item.memory if item.memory > 0 else load.cores
+            extra = min(load.cores, by_memory, item.efficient(FLOOR) - width)
+            if extra > 0:
+                load.cores -= extra
+                load.memory -= extra * item.memory
+                self._started[job_id] = (booking, width + extra)
+
+
+def _area(item: Item, kinds: Sequence[NodeState], total_s: float) -> float:
+    """Return the reference seconds of cores that a job takes when it is to end within ``total_s``."""
+    best = fallback = float("inf")
+    efficient = item.efficient(FLOOR)
+    for node in kinds:
+        cap = item.cap(node)
+        width = item.narrowest(total_s - item.tail, node.speed, cap)
+        area = width * item.serial + item.parallel
+        if item.pessimism * item.seconds(width, node.speed) <= (total_s - item.tail) * 1.0001:
+            best = min(best, area)
+        fallback = min(fallback, min(cap, efficient) * item.serial + item.parallel)
+    return best if best < float("inf") else fallback
+
+
+def _within(able: Mapping[str, Sequence[str]], nodes: Mapping[str, Profile]) -> dict[str, list[str]]:
+    """Return of the nodes looked at those that may take each job; equal lists are compared once."""
+    lists: dict[int, list[str]] = {}
+    result: dict[str, list[str]] = {}
+    for job_id, names in able.items():
+        if (allowed := lists.get(id(names))) is None:
+            known = frozenset(names)
+            allowed = lists[id(names)] = sorted(name for name in nodes if name in known)
+        result[job_id] = allowed
+    return result

@@ -1,0 +1,249 @@
+"""A plan on paper: each job gets a node, a width and a start, most urgent first. Seconds from now."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from farm.schedule.model import NodeState, QueuedJob, RunningJob
+
+UNITS_A_CORE: Final = 4
+"""Memory is booked in units of a quarter of what a node has for each core."""
+COLD_SPREAD: Final = 1.7
+COLD_WIDTH: Final = 8
+"""Whose cost is unknown gets a slot of 8 tasks: one that proves to be a giant can't be widened any more."""
+OVERDUE: Final = 0.3
+"""Past its expected end a build is expected to need this share of the time it had, per spread above 1."""
+AREA_STEPS: Final = 10
+"""Areas within a factor of exp(1/10) count as equal; then the earlier end decides."""
+LATE: Final = 1.0001
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """A way to choose widths; the planner tries several."""
+
+    efficiency: float
+    """No wider than so much of the work done in one core's time per core is left (Amdahl)."""
+    share: float = 1.0
+    """No wider than this share of a node, so that giants run side by side and not one after another."""
+
+
+class Item:
+    """A job with what planning computes again and again."""
+
+    __slots__ = ("cold", "job", "memory", "parallel", "pessimism", "serial", "tail", "work")
+
+    def __init__(self, job: QueuedJob, tail: float = 0.0) -> None:
+        estimate = job.estimate
+        self.job, self.tail = job, tail
+        self.serial, self.parallel, self.memory = (
+            estimate.serial_s,
+            estimate.parallel_s,
+            estimate.memory_bytes,
+        )
+        self.work = self.serial + self.parallel
+        # Widths are chosen as if the job took this many times as long: the last one decides, and that is one
+        # that was underestimated.
+        self.pessimism = max(1.0, estimate.spread)
+        self.cold = estimate.spread >= COLD_SPREAD
+
+    def cap(self, node: NodeState, share: float = 1.0) -> int:
+        """Return the largest width that the node's cores and memory allow when it runs alone."""
+        by_memory = node.memory_bytes // self.memory if self.memory > 0 else node.cores
+        return max(1, int(min(node.cores, by_memory) * share))
+
+    def efficient(self, floor: float) -> int:
+        """Return the largest width at which at least ``floor`` of the cores' time is of use."""
+        if self.serial <= 0:
+            return 1 << 30
+        return max(1, int((self.work / floor - self.parallel) / self.serial))
+
+    def narrowest(self, limit_s: float, speed: float, top: int) -> int:
+        """Return the least width at which the job, as long as feared, ends within ``limit_s``; or ``top``."""
+        spare = limit_s * speed / self.pessimism - self.serial
+        if spare <= 0 or self.parallel > spare * top:
+            return top
+        return max(1, math.ceil(self.parallel / spare - 1e-9))
+
+    def seconds(self, width: int, speed: float) -> float:
+        """Return the expected wall time."""
+        return (self.serial + self.parallel / width) / speed
+
+
+class Profile:
+    """When the cores, units of memory and places of one node become free: sorted times for each."""
+
+    __slots__ = ("cores", "memory", "node", "places", "unit")
+
+    def __init__(self, node: NodeState, running: Iterable[tuple[float, RunningJob]]) -> None:
+        self.node = node
+        units = UNITS_A_CORE * node.cores
+        self.unit = max(1.0, node.memory_bytes / units)
+        cores: list[float] = []
+        memory: list[float] = []
+        places: list[float] = []
+        for left, job in sorted(running, key=lambda pair: pair[0]):
+            cores += [left] * job.width
+            memory += [left] * self.units(job.width * job.estimate.memory_bytes)
+            places.append(left)
+        self.cores = _filled(cores, node.cores)
+        self.memory = _filled(memory, units)
+        self.places = [] if node.max_jobs is None else _filled(places, node.max_jobs)
+
+    def copy(self) -> Profile:
+        """Return a copy that can be booked on independently."""
+        other = Profile.__new__(Profile)
+        other.node, other.unit = self.node, self.unit
+        other.cores, other.memory, other.places = self.cores, self.memory, self.places
+        return other
+
+    def units(self, memory_bytes: int) -> int:
+        """Return how many units of memory a build takes; one that is too large for the node takes all."""
+        count, most = math.ceil(memory_bytes / self.unit - 1e-9), UNITS_A_CORE * self.node.cores
+        return 1 if count < 1 else min(count, most)
+
+    def start(self, width: int, memory_bytes: int, not_before: float) -> float:
+        """Return when so many cores and so much memory are free at once."""
+        # Written out, not max(): this is where planning spends its time.
+        begin, memory = self.cores[width - 1], self.memory[self.units(width * memory_bytes) - 1]
+        if memory > begin:
+            begin = memory
+        if not_before > begin:
+            begin = not_before
+        return max(begin, self.places[0]) if self.places else begin
+
+    def book(self, start: float, end: float, width: int, memory_bytes: int) -> None:
+        """Take them from ``start`` to ``end``."""
+        self.cores = _booked(self.cores, start, end, width)
+        self.memory = _booked(self.memory, start, end, self.units(width * memory_bytes))
+        if self.places:
+            self.places = _booked(self.places, start, end, 1)
+
+
+def _filled(busy: list[float], length: int) -> list[float]:
+    kept = busy[-length:] if length else []
+    return [0.0] * (length - len(kept)) + kept
+
+
+def _booked(free: list[float], start: float, end: float, count: int) -> list[float]:
+    # Of those that are free by then the ones that became so last: earlier ones stay for others.
+    upto = bisect_right(free, start)
+    rest = free[: upto - count] + free[upto:]
+    at = bisect_right(rest, end)
+    return rest[:at] + [end] * count + rest[at:]
+
+
+def remaining(job: RunningJob, speed: float) -> float:
+    """Return how long a running build is still expected to take.
+
+    One past its expected end is believed to be a longer one than thought, the more so the longer it lasts.
+    """
+    left = job.estimate.seconds(job.width, speed) - job.elapsed_s
+    return max(left, OVERDUE * (job.estimate.spread - 1) * job.elapsed_s, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """Where, how wide and when a job is planned to run."""
+
+    job: QueuedJob
+    node: NodeState
+    width: int
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Bookings in the order of urgency."""
+
+    bookings: tuple[Booking, ...]
+    end_s: float
+    """When the last job ends if each takes as long as feared."""
+    late_s: float
+    """By how much the jobs then miss the deadline, all together."""
+
+
+class Planner:
+    """Books jobs so that each, feared to be longer than expected, ends by a common deadline."""
+
+    def __init__(self, profiles: Mapping[str, Profile], deadline_s: float, style: Style) -> None:
+        """Book on ``profiles``, which are changed."""
+        self._profiles, self._deadline, self._style = profiles, deadline_s, style
+        self._ends: dict[str, float] = {}
+
+    def plan(self, items: Sequence[Item], able: Mapping[str, Sequence[str]]) -> Plan:
+        """Place all items; ``able`` has the names of the nodes for each job id."""
+        kinds = {
+            (profile.node.cores, profile.node.memory_bytes, profile.node.speed): profile.node
+            for profile in self._profiles.values()
+        }
+        order = sorted(
+            items, key=lambda item: (-self._urgency(item, kinds.values()), -item.work, item.job.job_id)
+        )
+        bookings: list[Booking] = []
+        end = late = 0.0
+        for item in order:
+            if booking := self._place(item, able[item.job.job_id]):
+                bookings.append(booking)
+                self._ends[item.job.job_id] = booking.end_s
+                feared = (booking.end_s - booking.start_s) * item.pessimism
+                end = max(end, booking.start_s + feared + item.tail)
+                late += max(0.0, booking.start_s + feared + item.tail - self._deadline)
+        return Plan(tuple(bookings), end, late)
+
+    def _urgency(self, item: Item, kinds: Iterable[NodeState]) -> float:
+        limit = self._deadline - item.tail
+        times = (
+            item.seconds(item.narrowest(limit, node.speed, item.cap(node)), node.speed) for node in kinds
+        )
+        return item.pessimism * min(times) + item.tail
+
+    def _place(self, item: Item, names: Sequence[str]) -> Booking | None:
+        # Blocked by a job that can't be planned: it can't start now, when it will is unknown.
+        begin = max((self._ends.get(before, 1e-6) for before in item.job.after), default=0.0)
+        tops: dict[tuple[int, int], int] = {}
+        efficient = item.efficient(self._style.efficiency)
+        best: tuple[tuple[bool, float, float, str], Profile, int, float, float] | None = None
+        for name in names:
+            profile = self._profiles[name]
+            node = profile.node
+            kind = node.cores, node.memory_bytes
+            if (top := tops.get(kind)) is None:
+                top = tops[kind] = min(efficient, item.cap(node, self._style.share))
+            found = self._fit(item, profile, begin, top)
+            if best is None or found[0] < best[0]:
+                best = found
+        if best is None:
+            return None
+        _, profile, width, start, end = best
+        profile.book(start, end, width, item.memory)
+        return Booking(item.job, profile.node, width, start, end)
+
+    def _fit(
+        self, item: Item, profile: Profile, begin: float, top: int
+    ) -> tuple[tuple[bool, float, float, str], Profile, int, float, float]:
+        node, limit = profile.node, self._deadline - item.tail
+        width = 1
+        if item.cold:
+            # Its share of serial work is not known, either: what is efficient can't be said.
+            width = min(item.cap(node), COLD_WIDTH)
+            top = max(top, width)
+        start = profile.start(width, item.memory, begin)
+        # Wider starts later, and what starts later must be wider: two rounds come near enough.
+        for _ in range(2 if width < top else 0):
+            wider = item.narrowest(limit - start, node.speed, top)
+            if wider <= width:
+                break
+            width = wider
+            start = profile.start(width, item.memory, begin)
+        seconds = item.seconds(width, node.speed)
+        feared = start + item.pessimism * seconds
+        late = feared > limit * LATE
+        area = int(AREA_STEPS * math.log(max(1e-9, width * seconds * node.speed)))
+        key = (late, feared if late else float(area), feared, node.name)
+        return key, profile, width, start, start + seconds
