@@ -94,8 +94,8 @@ class Facts:
     selftest: str
     """Why it can't compile, link and write a small program, in one line; empty if it can."""
     units: str
-    """Why systemd, which runs it, can't run its builds, so that their memory and processes have no limit; empty
-    if it can, or does not run it."""
+    """Why systemd, which runs it, can't run its builds, so that nothing limits their memory and processes;
+    empty if it can, or does not run it."""
     speed: float | None
     """Of one core against the reference core, as provisioning measured it; None before that."""
 

@@ -113,7 +113,7 @@ class Supervisor:
     ) -> None:
         """Run one command; if it fails, so does the job, with class ``failure`` or a better one."""
         say("$ " + " ".join(command))
-        killed_before = self._killed()
+        before = self._usage()
         child = subprocess.Popen(command, cwd=cwd, env=variables, stdin=subprocess.DEVNULL, process_group=0)
         if self.in_unit:
             unit.expendable(child.pid)
@@ -125,7 +125,10 @@ class Supervisor:
             raise self._stopped
         if code:
             text = f"{message}: {Path(command[0]).name} ended with code {code}"
-            if self._killed() > killed_before:
+            now = self._usage()
+            if now.refused_processes > before.refused_processes:
+                text += f"; it wanted more than {self.order.limit('processes'):g} processes at once"
+            if now.oom_kills > before.oom_kills:
                 limit = int(self.order.limit("memory_bytes")) >> 20
                 raise StepError("memory", f"{text}; the kernel ended a process at the limit of {limit} MiB")
             raise StepError(classify(failure, code, self._tail()), text)
@@ -172,14 +175,14 @@ class Supervisor:
             "peak_of_tree": self._peak is not None,
         }
 
-    def _killed(self) -> int:
-        return unit.usage().oom_kills if self.in_unit else 0
+    def _usage(self) -> unit.Usage:
+        return unit.usage() if self.in_unit else unit.Usage()
 
     def _out_of_time(self) -> None:
         self._stop("timeout", f"not done after {self.order.limit('time_s'):g} s")
 
     def _asked_to_end(self) -> None:
-        """SIGTERM is a controller's, or systemd's when the time is over, or the board's when it shuts down."""
+        """End: a controller wants it, or systemd because the time is over, or the board shuts down."""
         if (self.order.job / CANCELLED).exists():
             self._stop("cancelled", "cancelled by the controller")
         if time.monotonic() - self._began >= self.order.limit("time_s"):

@@ -1,7 +1,7 @@
 """An attempt's unit: what it is called, how it is started and ended, and what is known of it.
 
-That an attempt is a unit is written into its folder before systemd is asked for it: whoever looks there later,
-this session or another, asks systemd as well. The claim stays what keeps an attempt from running twice.
+That an attempt is a unit is written into its folder before systemd is asked for it: whoever looks there
+later, this session or another, asks systemd as well. The claim stays what keeps it from running twice.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LONGEST_PREFIX = 100
 
 
 def name_of(job: Path) -> str:
-    """Return the name of an attempt's unit: readable, and another one for the same attempt of another root."""
+    """Return the name of an attempt's unit: readable, and for each root another one."""
     prefix = re.sub(r"[^A-Za-z0-9_.-]", "_", job.name).lstrip("_.-")[:LONGEST_PREFIX] or "attempt"
     return f"{prefix}-{hashlib.sha256(os.fsencode(job)).hexdigest()[:12]}"
 
