@@ -2,7 +2,8 @@
 
 The kernel's own peak of a cgroup (memory.peak) counts files that it keeps in memory because there is room: a
 build that reads and writes much always comes up to its limit, and would be given more each time. So what
-can't be dropped is looked at every second; what rose and fell in between is not seen, unless one process had it.
+can't be dropped is looked at every second. What rose and fell in between is not seen, unless one process
+had it.
 """
 
 from __future__ import annotations

@@ -114,9 +114,10 @@ class Supervisor:
         """Run one command; if it fails, so does the job, with class ``failure`` or a better one."""
         say("$ " + " ".join(command))
         before = self._usage()
-        child = subprocess.Popen(command, cwd=cwd, env=variables, stdin=subprocess.DEVNULL, process_group=0)
-        if self.in_unit:
-            unit.expendable(child.pid)
+        with unit.expendable_children() if self.in_unit else contextlib.nullcontext():
+            child = subprocess.Popen(
+                command, cwd=cwd, env=variables, stdin=subprocess.DEVNULL, process_group=0
+            )
         pid = 0
         while pid != child.pid:  # daemons that lost their parent end here, too
             pid, status = os.waitpid(-1, 0)

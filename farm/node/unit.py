@@ -8,7 +8,7 @@ of sshd ends it.
 One cgroup holds the supervisor and all that it starts. What keeps the supervisor able to write its result:
 
 - OOMPolicy=continue: a killed compiler does not end the unit. ``usage`` tells the supervisor that one was.
-- ``expendable`` offers what the supervisor starts to the kernel first; the supervisor stays as it was made.
+- ``expendable_children`` offers what the supervisor starts to the kernel first; the supervisor stays as it was made.
 - KillMode=mixed: a stop, and the time limit, ask the supervisor alone (SIGTERM); when it has ended, or did
   not within its grace, every other process of the cgroup is killed, whatever session it moved to.
 
@@ -18,6 +18,7 @@ record it leaves tells the cause, and outlives unit, user manager and reboot.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import getpass
 import os
@@ -25,7 +26,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -286,13 +287,23 @@ def has_manager() -> bool:
     return _manager().is_dir()
 
 
-def expendable(pid: int) -> None:
-    """Have the kernel, short of memory, kill this process and its later children before others."""
+@contextlib.contextmanager
+def expendable_children() -> Iterator[None]:
+    """Have the kernel, short of memory, kill what is started meanwhile, and its children, before others.
+
+    It is inherited from this process: set after the start, the first grandchildren would be without it.
+    """
+    _offer(EXPENDABLE_OOM_SCORE)
     try:
-        Path(f"/proc/{pid}/oom_score_adj").write_text(str(EXPENDABLE_OOM_SCORE), encoding="ascii")
-    except OSError:
-        # Gone already, or a container that forbids it: the kernel then decides by size.
-        return
+        yield
+    finally:
+        _offer(SUPERVISOR_OOM_SCORE)
+
+
+def _offer(score: int) -> None:
+    # A container may forbid it: the kernel then decides by size.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(score), encoding="ascii")
 
 
 def _counter(path: Path, key: str) -> int:

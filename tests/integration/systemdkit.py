@@ -1,9 +1,9 @@
 """A board with systemd as its first process: Debian on Linux as a program (User Mode Linux), on this machine.
 
 It has a kernel of its own, so cgroups, logind and reboots are real, whatever this machine's own are; it needs
-no virtualisation by the processor. Its network is a namespace that nobody else is in; a relay, which is in there
-and got its listening socket from here, lets it be reached at a loopback port. Namespace, relay and machine have
-no names and no owner but this process: when it ends, however that may be, the kernel ends them.
+no virtualisation by the processor. Its network is a namespace of its own; a relay, which is in there and got
+its listening socket from here, lets it be reached at a loopback port. Namespace, relay and machine have no
+names, and no owner but this process: when it ends, however that may be, the kernel ends them.
 """
 
 from __future__ import annotations

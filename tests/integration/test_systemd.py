@@ -161,7 +161,7 @@ def test_an_attempt_is_a_unit_with_the_sessions_environment(place: BoardPlace) -
     result, log = result_of(place, shell("what+is_it", script))
     assert result.failure is None
     cgroup, mine, supervisors, environment = log.splitlines()[1:5]
-    assert re.search(rf"/user@\d+\.service/.*/wheelfarm-what_is_it\.1-[0-9a-f]{{12}}\.service$", cgroup)
+    assert re.search(r"/user@\d+\.service/.*/wheelfarm-what_is_it\.1-[0-9a-f]{12}\.service$", cgroup)
     assert (mine, supervisors) == ("1000", "100")
     assert environment == f"{place.board.ssh('echo $PATH', USER).strip()}|/home/{USER}"
 

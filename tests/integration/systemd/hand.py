@@ -1,4 +1,4 @@
-"""What tests do to the board from within, as root: one JSON list in a line, one answer each. Runs on the board."""
+"""Runs on the board, as root: what tests do to it from within. A JSON list in a line, an answer each."""
 
 from __future__ import annotations
 
