@@ -8,7 +8,8 @@ of sshd ends it.
 One cgroup holds the supervisor and all that it starts. What keeps the supervisor able to write its result:
 
 - OOMPolicy=continue: a killed compiler does not end the unit. ``usage`` tells the supervisor that one was.
-- ``expendable_children`` offers what the supervisor starts to the kernel first; the supervisor stays as it was made.
+- ``expendable_children`` offers what the supervisor starts to the kernel first; the supervisor stays as it
+  was made.
 - KillMode=mixed: a stop, and the time limit, ask the supervisor alone (SIGTERM); when it has ended, or did
   not within its grace, every other process of the cgroup is killed, whatever session it moved to.
 
