@@ -61,6 +61,7 @@ FACTS: Final = Facts(
     attempts=(),
     model="Banana Pi BPI-F3",
     selftest="",
+    units="",
     speed=1.0,
 )
 

@@ -93,6 +93,9 @@ class Facts:
     """Which board it is; ``virtual`` under user emulation."""
     selftest: str
     """Why it can't compile, link and write a small program, in one line; empty if it can."""
+    units: str
+    """Why systemd, which runs it, can't run its builds, so that nothing limits their memory and processes;
+    empty if it can, or does not run it."""
     speed: float | None
     """Of one core against the reference core, as provisioning measured it; None before that."""
 
@@ -130,7 +133,7 @@ _FACT_KINDS: Final[Mapping[str, Any]] = {
         ("hostname", "machine", "machine_id", "boot_id", "kernel", "os", "isa", "gcc", "gcc_march", "rustc"),
         str,
     ),
-    **dict.fromkeys(("model", "selftest"), str),
+    **dict.fromkeys(("model", "selftest", "units"), str),
     **dict.fromkeys(("runner_version", "cores", "memory_bytes", "disk_free_bytes"), int),
     **dict.fromkeys(("load", "clock"), int | float),
     **dict.fromkeys(("pythons", "apt_packages", "attempts"), list),

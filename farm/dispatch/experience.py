@@ -54,7 +54,9 @@ class Experience:
 def observation(attempt: Attempt, kind: str = "") -> Observation:
     """Return what can be learnt from an attempt that ended well; ``kind`` is its node's class."""
     result = attempt.result
-    peak, processor = result.get("peak_memory_bytes"), result.get("processor_s")
+    peak, processor = int(str(result.get("peak_memory_bytes") or 0)), result.get("processor_s")
+    # Where the node knows its largest process alone: one task.
+    tasks = 1 if result.get("peak_of_tree") else attempt.width
     return Observation(
         project=attempt.project,
         python=attempt.python,
@@ -63,8 +65,7 @@ def observation(attempt: Attempt, kind: str = "") -> Observation:
         width=attempt.width,
         duration_s=float(str(result["duration_s"])),
         processor_s=sum(processor.values()) if isinstance(processor, dict) else None,
-        # The node knows its largest process: one task.
-        peak_memory_bytes=int(str(peak)) * attempt.width if peak else None,
+        peak_memory_bytes=peak * tasks if peak else None,
     )
 
 

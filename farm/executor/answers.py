@@ -106,6 +106,7 @@ def result(content: Json, *, built: bool) -> Result:
         processor_s=_times(content, "processor_s"),
         toolchain=_object(content, "toolchain") if "toolchain" in content else {},
         peak_memory_bytes=None if peak is None else _size(content, "peak_memory_bytes"),
+        peak_of_tree=content.get("peak_of_tree") is True,
     )
 
 

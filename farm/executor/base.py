@@ -122,7 +122,8 @@ class Result:
     processor_s: Mapping[str, float]
     toolchain: Mapping[str, object]
     peak_memory_bytes: int | None
-    """Of its largest process, or of the whole tree where the node can tell."""
+    peak_of_tree: bool = False
+    """What that is of: all its processes together, or (False) its largest process alone."""
 
     def to_json(self) -> str:
         """Return it as the store keeps it."""

@@ -14,9 +14,11 @@ import re
 import signal
 from pathlib import Path
 
+from farm.node import units
 from farm.node.files import Json, read_json, write_json
 from farm.node.process import end_all, is_alive, pid_of, remnants
-from farm.node.supervise import Order
+from farm.node.supervise import CANCELLED, Order
+from farm.node.unit import Phase, Status, UnitError
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,200}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -40,13 +42,25 @@ def state(job: Path) -> tuple[str, Json]:
     if content:
         return "finished", content
     leader = read_json(job / "supervisor.json")
-    if not leader:
-        return "unknown", {}  # a claim that was cut off half way never started anything: it is taken again
-    if is_alive(leader):
+    if leader and is_alive(leader):
         return "running", {}
+    as_unit = units.look_up(job, claimed=bool(leader))
+    if as_unit is not None and as_unit.phase is Phase.RUNNING:
+        return "running", {}  # it has not claimed yet, or systemd ends what a dead supervisor left
+    if not leader and (as_unit is None or as_unit.phase is Phase.LOST):
+        return "unknown", {}  # a claim that was cut off half way never started anything: it is taken again
     # It may have ended between the two looks.
-    content = read_json(result)
+    content = read_json(result) or _cut_off(job, as_unit)
     return ("finished", content) if content else ("lost", {})
+
+
+def is_startable(job: Path) -> bool:
+    """Return whether a start is to launch an attempt: none has claimed it, nor ended before it could.
+
+    One that was launched and has not claimed yet is launched again: who did it may have been killed half way.
+    The claim, and a unit's name, keep it from running twice.
+    """
+    return not (read_json(job / "result.json") or read_json(job / "supervisor.json") or units.is_over(job))
 
 
 def missing(root: Path, task: Json) -> str:
@@ -97,14 +111,28 @@ def cancel(job: Path) -> bool:
     Returns True where the supervisor was told and its end is to be waited for.
     """
     now, _ = state(job)
-    leader = read_json(job / "supervisor.json")
     if now == "running":
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid_of(leader), signal.SIGTERM)
-            return True
+        with contextlib.suppress(OSError):  # on a full disk it is ended all the same
+            (job / CANCELLED).touch()
+        return _asked_to_end(job)
     if now == "lost":
         end_remnants(job)
-        write_json(job / "result.json", _cancelled())
+        message = "cancelled by the controller, after its supervisor was killed"
+        write_json(job / "result.json", _result(job, "cancelled", message))
+    return False
+
+
+def _asked_to_end(job: Path) -> bool:
+    try:
+        if units.stop(job, wait=False):
+            return True
+    except UnitError as error:
+        if not read_json(job / "supervisor.json"):
+            raise RefusedError(str(error)) from error
+    # No unit; or systemd does not answer, and the supervisor, which does, ends all but itself.
+    with contextlib.suppress(ProcessLookupError, KeyError):
+        os.kill(pid_of(read_json(job / "supervisor.json")), signal.SIGTERM)
+        return True
     return False
 
 
@@ -118,6 +146,8 @@ def doomed(job: Path) -> Path | None:
         raise RefusedError(f"{job.name} still runs: cancel it first")
     if now == "lost":
         end_remnants(job)
+    elif not units.is_over(job):
+        _stop_unit(job)  # the supervisor's last breath: its folder is not to go before it
     target = job.with_name(f".{job.name}.{os.getpid()}")
     try:
         job.rename(target)
@@ -128,15 +158,41 @@ def doomed(job: Path) -> Path | None:
 
 def end_remnants(job: Path) -> None:
     """End the processes that a killed supervisor left."""
+    _stop_unit(job)
     leader = read_json(job / "supervisor.json")
     end_all(lambda: remnants(leader, str(job)), 0.0)
 
 
-def _cancelled() -> Json:
+def _stop_unit(job: Path) -> None:
+    try:
+        units.stop(job, wait=True)
+    except UnitError as error:
+        raise RefusedError(str(error)) from error
+
+
+def _cut_off(job: Path, as_unit: Status | None) -> Json:
+    """Return the result of a unit that systemd or the kernel ended before it wrote one.
+
+    Nothing where that was the node's fault: it is lost, as without systemd.
+    """
+    if as_unit is None or as_unit.phase is not Phase.ENDED:
+        return {}
+    if (job / CANCELLED).exists():
+        return _result(job, "cancelled", "cancelled by the controller")
+    messages = {
+        "memory": "the kernel ended it at its limit of memory",
+        "timeout": "systemd ended it: it did not end by itself when its time was over",
+    }
+    failure = as_unit.failure
+    return _result(job, failure, messages[failure]) if failure in messages else {}
+
+
+def _result(job: Path, failure: str, message: str) -> Json:
+    started, duration_s = units.times(job)
     return {
-        "failure": "cancelled",
-        "message": "cancelled by the controller, after its supervisor was killed",
+        "failure": failure,
+        "message": message,
         "wheels": [],
-        "started": 0.0,
-        "duration_s": 0.0,
+        "started": started,
+        "duration_s": duration_s,
     }

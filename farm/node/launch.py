@@ -1,4 +1,4 @@
-"""How a supervisor gets to run: the one place to change for another way, like a transient systemd unit."""
+"""How a supervisor gets to run: as a unit of systemd where that is to be had, else forked."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from farm.node import unit, units
 from farm.node.supervise import NotClaimedError, Order, supervise
 
-# Starts the supervisor of an order, away from the caller's session, and returns whether it has the claim:
-# False means that another one has. It gets the file descriptors that must not live on in the supervisor.
-# Raises OSError with the reason where it could not be claimed.
+# Starts the supervisor of an order, away from the caller's session, and returns whether it did: False means
+# that it was started before. It gets the file descriptors that must not live on in the supervisor.
+# Raises OSError with the reason where it could not be started, or not be claimed.
 Launcher = Callable[[Order, Sequence[int]], bool]
 CLAIMED, NOT_MINE = b"+", b"-"
+
+
+def launch(order: Order, inherited: Sequence[int]) -> bool:
+    """Run the supervisor as a unit where units can be used, else fork it."""
+    return units.start(order) if unit.usable() else fork(order, inherited)
 
 
 def fork(order: Order, inherited: Sequence[int]) -> bool:

@@ -21,7 +21,7 @@ from pathlib import Path
 from farm.node import VERSION, attempt, facts
 from farm.node.attempt import RefusedError
 from farm.node.files import Json, read_json
-from farm.node.launch import Launcher, fork
+from farm.node.launch import Launcher, launch
 from farm.node.process import is_alive, pid_of
 from farm.node.tidy import forget_leftovers
 from farm.node.vitals import Vitals
@@ -57,7 +57,7 @@ class Waiting:
 class Agent:
     """Answers requests until their stream ends."""
 
-    def __init__(self, root: Path, environments: Path, launch: Launcher = fork) -> None:
+    def __init__(self, root: Path, environments: Path, launch: Launcher = launch) -> None:
         self._root = root.resolve()
         self._environments = environments
         self._launch = launch
@@ -145,7 +145,7 @@ class Agent:
             raise RefusedError("no task")
         job = attempt.job_of(self._root, request["attempt"])
         started = False
-        if attempt.state(job)[0] == "unknown":
+        if attempt.is_startable(job):
             lacking = attempt.missing(self._root, spec["task"])
             if lacking:
                 return {"missing": lacking}
@@ -214,8 +214,10 @@ class Agent:
     def _news(self, name: str, offset: int) -> str:
         """Return whether an attempt came to its ``end``, has more ``log``, or neither."""
         job = self._root / "jobs" / name
-        if name not in self._watched and attempt.state(job)[0] != "running":
-            return "end"
+        if name not in self._watched:
+            if attempt.state(job)[0] != "running":
+                return "end"
+            self._watch(name)  # a unit claims in its own time
         try:
             return "log" if os.stat(job / "log").st_size > offset else ""  # noqa: PTH116
         except FileNotFoundError:

@@ -17,14 +17,20 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from farm.node import unit, units
 from farm.node.failure import TAIL_BYTES, StepError, classify
 from farm.node.files import Durable, Json, artifacts
 from farm.node.process import MARK, adopt_orphans, end_all, family, identity
 
+if TYPE_CHECKING:
+    from farm.node.peak import Peak
+
 GRACE_S = 5.0
 LEFT_BEHIND_GRACE_S = 1.0
+# In an attempt's folder: a controller wants its end.
+CANCELLED = "cancelled"
 STOPS = (signal.SIGTERM, signal.SIGALRM)
 LONGEST_MESSAGE = 2000
 T = TypeVar("T")
@@ -78,6 +84,9 @@ class Supervisor:
         self.order = order
         self.phases: dict[str, float] = {}
         self.processor: dict[str, float] = {}
+        self.in_unit = units.is_mine(order.job)
+        self._began = time.monotonic()
+        self._peak: Peak | None = None
         self._stopped: StepError | None = None
         self._over = False
         self._adopts = False
@@ -104,7 +113,11 @@ class Supervisor:
     ) -> None:
         """Run one command; if it fails, so does the job, with class ``failure`` or a better one."""
         say("$ " + " ".join(command))
-        child = subprocess.Popen(command, cwd=cwd, env=variables, stdin=subprocess.DEVNULL, process_group=0)
+        before = self._usage()
+        with unit.expendable_children() if self.in_unit else contextlib.nullcontext():
+            child = subprocess.Popen(
+                command, cwd=cwd, env=variables, stdin=subprocess.DEVNULL, process_group=0
+            )
         pid = 0
         while pid != child.pid:  # daemons that lost their parent end here, too
             pid, status = os.waitpid(-1, 0)
@@ -113,17 +126,27 @@ class Supervisor:
             raise self._stopped
         if code:
             text = f"{message}: {Path(command[0]).name} ended with code {code}"
+            now = self._usage()
+            if now.refused_processes > before.refused_processes:
+                text += f"; it wanted more than {self.order.limit('processes'):g} processes at once"
+            if now.oom_kills > before.oom_kills:
+                limit = int(self.order.limit("memory_bytes")) >> 20
+                raise StepError("memory", f"{text}; the kernel ended a process at the limit of {limit} MiB")
             raise StepError(classify(failure, code, self._tail()), text)
 
     def watch(self) -> None:
         """Take cancels and the end of the time limit, whatever a step does (F30), from `begin` on."""
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-        signal.signal(signal.SIGTERM, lambda *_: self._stop("cancelled", "cancelled by the controller"))
-        limit = self.order.limit("time_s")
-        signal.signal(signal.SIGALRM, lambda *_: self._stop("timeout", f"not done after {limit:g} s"))
+        signal.signal(signal.SIGTERM, lambda *_: self._asked_to_end())
+        signal.signal(signal.SIGALRM, lambda *_: self._out_of_time())
 
     def begin(self) -> None:
-        """Begin to count the time limit, and check that there is room."""
+        """Begin to count time and memory, and check that there is room."""
+        if self.in_unit:
+            from farm.node.peak import Peak  # noqa: PLC0415  # threads are needed in units only
+
+            self._peak = Peak()
+            self._peak.begin()  # signals are still blocked
         os.environ[MARK] = str(self.order.job)
         self._adopts = adopt_orphans()
         signal.setitimer(signal.ITIMER_REAL, self.order.limit("time_s"))
@@ -144,6 +167,28 @@ class Supervisor:
         if not end_all(lambda: family(os.getpid(), mark), grace):
             say("processes are left that can't be killed")
         _reap()
+
+    def peak(self) -> Json:
+        """Return how much memory was used: by the whole tree in a unit, else by the largest process."""
+        largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+        return {
+            "peak_memory_bytes": max(largest, self._peak.bytes if self._peak else 0),
+            "peak_of_tree": self._peak is not None,
+        }
+
+    def _usage(self) -> unit.Usage:
+        return unit.usage() if self.in_unit else unit.Usage()
+
+    def _out_of_time(self) -> None:
+        self._stop("timeout", f"not done after {self.order.limit('time_s'):g} s")
+
+    def _asked_to_end(self) -> None:
+        """End: a controller wants it, or systemd because the time is over, or the board shuts down."""
+        if (self.order.job / CANCELLED).exists():
+            self._stop("cancelled", "cancelled by the controller")
+        if time.monotonic() - self._began >= self.order.limit("time_s"):
+            self._out_of_time()
+        self._stop("node", "ended from outside: does the board shut down?")
 
     def _stop(self, failure: str, message: str) -> None:
         if not self._over and self._stopped is None:
@@ -217,7 +262,7 @@ def supervise(order: Order, claimed: Callable[[bool], None]) -> None:
     result["duration_s"] = round(time.monotonic() - began, 3)
     result["phases_s"] = supervisor.phases
     result["processor_s"] = supervisor.processor
-    result["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    result |= supervisor.peak()
     say(f"finished: {result['failure'] or 'ok'} {result['message']}".rstrip())
     durable.write(result)
 

@@ -8,7 +8,8 @@ of sshd ends it.
 One cgroup holds the supervisor and all that it starts. What keeps the supervisor able to write its result:
 
 - OOMPolicy=continue: a killed compiler does not end the unit. ``usage`` tells the supervisor that one was.
-- ``expendable`` offers what the supervisor starts to the kernel first; the supervisor stays as it was made.
+- ``expendable_children`` offers what the supervisor starts to the kernel first; the supervisor stays as it
+  was made.
 - KillMode=mixed: a stop, and the time limit, ask the supervisor alone (SIGTERM); when it has ended, or did
   not within its grace, every other process of the cgroup is killed, whatever session it moved to.
 
@@ -18,6 +19,7 @@ record it leaves tells the cause, and outlives unit, user manager and reboot.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import getpass
 import os
@@ -25,7 +27,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +39,8 @@ LINGER = Path("/var/lib/systemd/linger")
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = "/proc/self/cgroup"
 CONTROLLERS = frozenset({"memory", "pids"})
-COMMAND_S = 60
+# A controller waits longer for an answer.
+COMMAND_S = 20
 # oom_score_adj: a user's manager and what it starts can't go below 100, and anybody may go up, to 1000.
 SUPERVISOR_OOM_SCORE = 100
 EXPENDABLE_OOM_SCORE = 1000
@@ -120,8 +123,7 @@ def usable() -> bool:
 
 def why_not() -> str:
     """Return what keeps builds from being units here; empty if nothing does."""
-    manager = CGROUPS / f"user.slice/user-{os.getuid()}.slice/user@{os.getuid()}.service"
-    delegated = set(read_text(manager / "cgroup.controllers").split())
+    delegated = set(read_text(_manager() / "cgroup.controllers").split())
     if not SYSTEMD.is_dir():
         return "systemd does not run this board"
     if not shutil.which("systemd-run"):
@@ -257,10 +259,9 @@ def read_record(record: Path) -> Status:
 
 def usage() -> Usage:
     """Return what the kernel counted in this process's cgroup; nothing where cgroups are not version 2."""
-    own = [line[3:] for line in read_text(OWN_CGROUP).splitlines() if line.startswith("0::/")]
-    if not own:
+    group = _own_cgroup()
+    if group is None:
         return Usage()
-    group = CGROUPS / own[0].lstrip("/")
     return Usage(
         memory_peak=_number(read_text(group / "memory.peak")),
         oom_kills=_counter(group / "memory.events", "oom_kill"),
@@ -268,13 +269,42 @@ def usage() -> Usage:
     )
 
 
-def expendable(pid: int) -> None:
-    """Have the kernel, short of memory, kill this process and its later children before others."""
+def held_bytes() -> int:
+    """Return how much memory this process's cgroup holds that the kernel can't drop: no cached files."""
+    group = _own_cgroup()
+    if group is None:
+        return 0
+    return sum(_counter(group / "memory.stat", key) for key in ("anon", "shmem"))
+
+
+def is_inside(name: str) -> bool:
+    """Return whether this process is in the unit of that name."""
+    group = _own_cgroup()
+    return group is not None and group.name == _unit(name)
+
+
+def has_manager() -> bool:
+    """Return whether there is a manager of this user, or something is left that it started."""
+    return _manager().is_dir()
+
+
+@contextlib.contextmanager
+def expendable_children() -> Iterator[None]:
+    """Have the kernel, short of memory, kill what is started meanwhile, and its children, before others.
+
+    It is inherited from this process: set after the start, the first grandchildren would be without it.
+    """
+    _offer(EXPENDABLE_OOM_SCORE)
     try:
-        Path(f"/proc/{pid}/oom_score_adj").write_text(str(EXPENDABLE_OOM_SCORE), encoding="ascii")
-    except OSError:
-        # Gone already, or a container that forbids it: the kernel then decides by size.
-        return
+        yield
+    finally:
+        _offer(SUPERVISOR_OOM_SCORE)
+
+
+def _offer(score: int) -> None:
+    # A container may forbid it: the kernel then decides by size.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(score), encoding="ascii")
 
 
 def _counter(path: Path, key: str) -> int:
@@ -299,6 +329,15 @@ def _show(name: str) -> dict[str, str]:
     if done.returncode:
         raise UnitError(f"the user's systemd does not answer: {done.stderr.strip()}")
     return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+
+def _manager() -> Path:
+    return CGROUPS / f"user.slice/user-{os.getuid()}.slice/user@{os.getuid()}.service"
+
+
+def _own_cgroup() -> Path | None:
+    own = [line[3:] for line in read_text(OWN_CGROUP).splitlines() if line.startswith("0::/")]
+    return CGROUPS / own[0].lstrip("/") if own else None
 
 
 def _runtime() -> Path:

@@ -55,8 +55,17 @@ class Place(Protocol):
         """Make a file."""
 
 
-def shell(name: str, script: str, *, time_s: float = 120, disk_bytes: int = 0) -> Launch:
-    return Launch(f"{name}.1", Command(("sh", "-c", script)), Limits(time_s=time_s, disk_bytes=disk_bytes))
+def shell(
+    name: str,
+    script: str,
+    *,
+    time_s: float = 120,
+    disk_bytes: int = 0,
+    memory_bytes: int | None = None,
+    processes: int | None = None,
+) -> Launch:
+    limits = Limits(time_s, memory_bytes, processes, disk_bytes)
+    return Launch(f"{name}.1", Command(("sh", "-c", script)), limits)
 
 
 class Follower:

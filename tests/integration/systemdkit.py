@@ -1,7 +1,9 @@
 """A board with systemd as its first process: Debian on Linux as a program (User Mode Linux), on this machine.
 
 It has a kernel of its own, so cgroups, logind and reboots are real, whatever this machine's own are; it needs
-no virtualisation by the processor. It is reached through an address that only this machine has.
+no virtualisation by the processor. Its network is a namespace of its own; a relay, which is in there and got
+its listening socket from here, lets it be reached at a loopback port. Namespace, relay and machine have no
+names, and no owner but this process: when it ends, however that may be, the kernel ends them.
 """
 
 from __future__ import annotations
@@ -10,11 +12,12 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,18 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SUITE = "trixie"
 USER = "wheelfarm"
 HOME = Path("/var/lib/wheelfarm-node")
+# RFC 2544: addresses for tests. They exist in the namespace alone, and are the same in each.
+GATEWAY, ADDRESS, BITS = "198.19.0.1", "198.19.0.2", 30
+NETWORK = f"""
+set -e
+ip link set lo up
+ip tuntap add dev tap0 mode tap
+ip addr add {GATEWAY}/{BITS} dev tap0
+ip link set tap0 up
+exec "$@"
+"""
+# The kernel ends a child whose parent is gone.
+WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"]
 BOOT_S = 90
 COMMAND_S = 60
 # Runs on the board: the module as the role installed it.
@@ -38,14 +53,10 @@ from farm.node import unit
 verb, name, rest = sys.argv[1], sys.argv[2], sys.argv[3:]
 home = pathlib.Path("/var/lib/wheelfarm-node")
 record = home / f"{name}.ended"
-if verb == "why_not":
-    print(json.dumps(unit.why_not()))
-elif verb == "start":
+if verb == "start":
     limits = unit.Limits(**json.loads(rest[0]))
     log = home / f"{name}.log"
     print(json.dumps(unit.start(name, rest[1:], log=log, cwd=home, record=record, limits=limits)))
-elif verb == "stop":
-    print(json.dumps(unit.stop(name)))
 else:
     state = unit.state(name, record)
     print(json.dumps({**dataclasses.asdict(state), "phase": state.phase.value, "failure": state.failure}))
@@ -81,21 +92,11 @@ class Machine:
     """One such board; `directory` holds what it changes."""
 
     directory: Path
-    number: int
+    port: int = 0
+    """Where its sshd is reached, at 127.0.0.1."""
     process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def tap(self) -> str:
-        return f"wf{self.number}"
-
-    @property
-    def subnet(self) -> str:
-        # RFC 2544: addresses for tests, of no network.
-        return f"198.19.{self.number % 256}"
-
-    @property
-    def address(self) -> str:
-        return f"{self.subnet}.2"
+    _relay: subprocess.Popen[bytes] | None = None
+    _hand: subprocess.Popen[str] | None = field(default=None, repr=False)
 
     @property
     def state(self) -> Path:
@@ -106,18 +107,33 @@ class Machine:
         keygen(self.state / "host")
         keygen(self.directory / "key")
         shutil.copyfile(self.directory / "key.pub", self.state / "key.pub")
-        (self.state / "address").write_text(f"{self.address}/30")
+        (self.state / "address").write_text(f"{ADDRESS}/{BITS}")
+        self._open_network()
         host_key = " ".join((self.state / "host.pub").read_text().split()[:2])
-        (self.directory / "known_hosts").write_text(f"{self.address} {host_key}\n")
-        _ip("tuntap", "add", "dev", self.tap, "mode", "tap")
-        _ip("addr", "add", f"{self.subnet}.1/30", "dev", self.tap)
-        _ip("link", "set", self.tap, "up")
+        (self.directory / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {host_key}\n")
+
+    def _open_network(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.port = int(server.getsockname()[1])
+            relay = [sys.executable, str(HERE / "relay.py"), str(server.fileno()), ADDRESS, "22"]
+            command = [*WITH_PARENT, "unshare", "--net", "sh", "-c", NETWORK, "sh", *relay]
+            self._relay = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[server.fileno()])
+        until(lambda: ",UP" in self._inside("ip", "link", "show", "tap0"), "the network")
+
+    @property
+    def _enter(self) -> list[str]:
+        assert self._relay is not None
+        return ["nsenter", f"--net=/proc/{self._relay.pid}/ns/net"]
+
+    def _inside(self, *command: str) -> str:
+        done = subprocess.run([*self._enter, *command], check=False, capture_output=True, text=True)
+        return done.stdout
 
     def boot(self) -> None:
-        command = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", str(HERE / "boot")]
+        command = [*WITH_PARENT, *self._enter, "unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"]
         with (self.directory / "console").open("ab") as console:
             self.process = subprocess.Popen(
-                [*command, str(base()), str(self.state), self.tap],
+                [*command, str(HERE / "boot"), str(base()), str(self.state), "tap0"],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
@@ -138,6 +154,7 @@ class Machine:
 
     def reboot(self) -> None:
         """Shut down in order, and start again; User Mode Linux ends instead of rebooting (see `boot`)."""
+        self.let_go()
         self.try_ssh("systemctl reboot")
         assert self.process is not None
         self.process.wait(timeout=BOOT_S)
@@ -145,18 +162,49 @@ class Machine:
 
     def power_off(self) -> None:
         """As if the plug were pulled."""
+        self.let_go()
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             self.process = None
         # The kernel ends the processes below it in its own time; until then they may write to the disk.
-        carrier = Path("/sys/class/net", self.tap, "carrier")
-        until(lambda: carrier.read_text().strip() == "0", f"{self.tap} to be free")
+        until(lambda: "NO-CARRIER" in self._inside("ip", "link", "show", "tap0"), "the machine to be gone")
 
     def destroy(self) -> None:
+        if self._relay is None:
+            return
         self.power_off()
-        _ip("link", "del", self.tap)
+        assert self._relay.stdin is not None
+        self._relay.stdin.close()
+        self._relay.wait(timeout=COMMAND_S)
+        self._relay = None
         shutil.rmtree(self.state, ignore_errors=True)
+
+    def ask(self, verb: str, *arguments: object) -> Any:  # noqa: ANN401  # JSON
+        """Have the hand do something on the board (systemd/hand.py): at once, without a new connection."""
+        if self._hand is None:
+            self.ssh(f"cat >/var/tmp/hand.py <<'END'\n{(HERE / 'hand.py').read_text()}\nEND")
+            self._hand = subprocess.Popen(
+                [*WITH_PARENT, *self._ssh_command("root"), f"python3 -P -u /var/tmp/hand.py {USER}"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert self._hand.stdin is not None
+        assert self._hand.stdout is not None
+        self._hand.stdin.write(json.dumps([verb, *arguments]) + "\n")
+        self._hand.stdin.flush()
+        return json.loads(self._hand.stdout.readline())
+
+    def let_go(self) -> None:
+        """End the hand; the next `ask` begins it anew."""
+        if self._hand is not None:
+            for pipe in (self._hand.stdin, self._hand.stdout):
+                assert pipe is not None
+                pipe.close()
+            self._hand.kill()
+            self._hand.wait()
+            self._hand = None
 
     def console(self) -> str:
         return (self.directory / "console").read_text(errors="replace")[-3000:]
@@ -171,9 +219,12 @@ class Machine:
         options += ["IdentitiesOnly=yes", "BatchMode=yes", "ConnectTimeout=5", "ServerAliveInterval=5"]
         return [f"-o{option}" for option in options] + ["-F/dev/null", f"-i{self.directory / 'key'}"]
 
+    def _ssh_command(self, user: str) -> list[str]:
+        return ["ssh", *self.ssh_options(), f"-p{self.port}", f"{user}@127.0.0.1"]
+
     def try_ssh(self, command: str, user: str = "root") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["ssh", *self.ssh_options(), f"{user}@{self.address}", command],
+            [*self._ssh_command(user), command],
             check=False,
             capture_output=True,
             text=True,
@@ -200,6 +251,7 @@ class Machine:
         """Run the roles that make a builder's user and runner; returns the output."""
         variables: Mapping[str, object] = {
             "ansible_user": "root",
+            "ansible_port": self.port,
             "ansible_ssh_private_key_file": str(self.directory / "key"),
             "ansible_ssh_common_args": " ".join(self.ssh_options()),
             "ansible_python_interpreter": "/usr/bin/python3",
@@ -208,7 +260,7 @@ class Machine:
             "farm_node_dir": str(HOME),
             "node_runner_source": str(REPOSITORY),
         }
-        command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", f"{self.address},"]
+        command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "127.0.0.1,"]
         command += [str(HERE / "board.yml"), "-e", json.dumps(variables)]
         done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=REPOSITORY)
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
@@ -240,7 +292,3 @@ class Machine:
         """Whether a process lives whose command line matches; `[x]` keeps the search from finding itself."""
         found = self.try_ssh(f"grep -lsa '[{marker[0]}]{marker[1:]}' /proc/[0-9]*/cmdline")
         return bool(found.stdout.strip())
-
-
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)

@@ -18,6 +18,7 @@ from farm.errors import LyingNodeError, NodeError
 from farm.executor import AttemptState, Build, Executor, Launch, Limits, ssh
 from farm.executor.link import Link
 from farm.executor.ssh import SshExecutor
+from farm.node import VERSION
 from farm.node.files import RESERVE_BYTES
 from farm.node.process import processes, start_time
 from farm.nodes import Address, Node
@@ -207,7 +208,7 @@ PROGRESS = {"attempt": "a.1", "state": "finished", "log": "", "offset": 0, "more
 
 def answering(place: Loopback, *lines: str) -> SshExecutor:
     """An executor whose node says hello, and then what it is told to, line by line."""
-    script = ["#!/bin/sh", "read _", 'echo \'{"id": 1, "version": 3}\'', "read _"]
+    script = ["#!/bin/sh", "read _", f'echo \'{{"id": 1, "version": {VERSION}}}\'', "read _"]
     # It ends with its link: nothing of it may outlive the test.
     place.farm_node.write_text("\n".join([*script, *lines, "cat >/dev/null", ""]))
     return place.executor()

@@ -1,188 +1,258 @@
-"""Builds as units of a real systemd: limits, what ends them, and what they outlive."""
+"""Builds as units of a real systemd: what every executor must do, limits, and what builds outlive."""
 
 from __future__ import annotations
 
-import os
+import itertools
 import platform
 import re
-import time
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 import pytest
 
-from tests.integration.systemdkit import DRIVER, USER, Machine
+from farm.executor import AttemptState, Launch, Result, ssh
+from farm.executor.ssh import FARM_NODE, SshExecutor
+from farm.nodes import Address, Node
+from tests.integration import controllerkit
+from tests.integration.conformance import Conformance, Follower, shell, started
+from tests.integration.nodekit import until
+from tests.integration.proxykit import Proxy
+from tests.integration.systemdkit import DRIVER, HOME, USER, Machine
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(platform.machine() != "x86_64", reason="User Mode Linux exists for x86 only"),
 ]
 MIB = 2**20
-# A word in the command line of each process that a test looks for.
 EATER = "python3 -c 'x = bytearray(400 << 20)'"
+numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    machine = Machine(tmp_path_factory.mktemp("systemd"), os.getpid() % 65536)
-    machine.create()
+    machine = Machine(tmp_path_factory.mktemp("systemd"))
     try:
+        machine.create()
         machine.boot()
         machine.install_gcc("14.2.0")
         machine.provision()
-        machine.ssh(f"cat >/var/tmp/driver.py <<'END'\n{DRIVER}\nEND")
+        # The harshest setting: whatever a session leaves is killed at its end.
+        machine.ssh("mkdir -p /etc/systemd/logind.conf.d")
+        machine.ssh("printf '[Login]\\nKillUserProcesses=yes\\n' >/etc/systemd/logind.conf.d/kill.conf")
+        machine.ssh(f"systemctl restart systemd-logind; cat >/var/tmp/driver.py <<'END'\n{DRIVER}\nEND")
         yield machine
     finally:
         machine.destroy()
 
 
-def test_f12_provisioning_makes_units_usable_and_a_second_run_changes_nothing(board: Machine) -> None:
-    assert board.unit("why_not") == ""
+@dataclass
+class BoardPlace:
+    """A root of its own on the board, behind a proxy."""
+
+    board: Machine
+    proxy: Proxy
+    name: str
+    made: list[SshExecutor] = field(default_factory=list)
+
+    @property
+    def root(self) -> str:
+        return f"{HOME}/{self.name}"
+
+    @property
+    def node(self) -> Node:
+        known_hosts = self.board.directory / f"known_hosts_{self.name}"
+        text = (self.board.directory / "known_hosts").read_text()
+        known_hosts.write_text(text.replace(f":{self.board.port} ", f":{self.proxy.port} "))
+        key = self.board.directory / "key"
+        return Node(
+            Address("board", "127.0.0.1", self.proxy.port, USER, key, known_hosts), slots=1, root=self.root
+        )
+
+    def executor(self) -> SshExecutor:
+        self.made.append(SshExecutor(self.node))
+        return self.made[-1]
+
+    def controller(self, launch: Launch) -> subprocess.Popen[bytes]:
+        return controllerkit.spawn(self.node, FARM_NODE, launch)
+
+    def cut_link(self) -> None:
+        self.proxy.go_silent()
+
+    def kill_agents(self) -> None:
+        self.board.ask("kill_agents", self.root)
+
+    def restart_sshd(self) -> None:
+        self.board.ask("end_sessions")
+
+    def kill_supervisor(self, attempt_id: str) -> None:
+        self.board.ask("kill_supervisor", self.root, attempt_id)
+
+    def alive(self, pids: Iterable[int]) -> set[int]:
+        return set(self.board.ask("alive", *pids))
+
+    def folder(self) -> str:
+        return f"/var/tmp/{self.name}"  # noqa: S108  # on the board
+
+    def touch(self, path: str) -> None:
+        self.board.ask("touch", path)
+
+    def shell(self, script: str) -> str:
+        said = self.board.ask("shell", script)
+        assert isinstance(said, str)
+        return said
+
+
+@pytest.fixture
+def place(board: Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[BoardPlace]:
+    # What a dead link costs.
+    monkeypatch.setattr(ssh, "ANSWER_S", 5.0)
+    proxy = Proxy(board.port)
+    found = BoardPlace(board, proxy, f"place-{next(numbers)}")
+    board.ask("make_place", found.root, found.folder())
+    yield found
+    for executor in found.made:
+        executor.close()
+    proxy.close()
+    board.ask("end_place", found.root)
+
+
+def result_of(place: BoardPlace, launch: Launch) -> tuple[Result, str]:
+    follower = started(place.executor(), launch)
+    return follower.result(), follower.log.decode()
+
+
+class TestUnits(Conformance):
+    """All that depends on how a supervisor is started."""
+
+
+def test_f12_builds_are_units_and_only_another_compiler_is_measured_again(place: BoardPlace) -> None:
+    board = place.board
+    facts = place.executor().prepare()
+    assert facts.units == ""
     known = board.calibration()
-    assert known["speed"] > 0
+    assert facts.speed == known["speed"] > 0
     assert known["cores"] == 1
-    recap = board.provision()
-    assert re.search(r"changed=0 ", recap), recap
-    assert board.calibration() == known
     # Its owner is root: a build could not make its board look fast.
     assert board.ssh("stat -c '%U %a' /etc/wheelfarm/calibration.json").split() == ["root", "644"]
+    board.install_gcc("14.3.0")
+    follower = started(place.executor(), shell("lasting", "sleep 600"))
+    recap = board.provision()
+    assert re.search(r"changed=1 ", recap), "another compiler is measured, and nothing else is done"
+    assert "14.3.0" in board.calibration()["toolchain"]
+    assert follower.executor.list() == {"lasting.1": AttemptState.RUNNING}
 
 
-def test_what_is_missing_is_said(board: Machine) -> None:
-    board.ssh(f"mv /var/lib/systemd/linger/{USER} /var/lib/systemd/{USER}.away")
+def test_what_is_missing_is_said_and_builds_run_without_it(place: BoardPlace) -> None:
+    linger = f"/var/lib/systemd/linger/{USER}"
+    place.shell(f"mv {linger} /var/tmp/away")
     try:
-        assert board.unit("why_not") == f"linger is off for {USER}"
+        executor = place.executor()
+        assert executor.prepare().units == f"linger is off for {USER}"
+        result, log = result_of(place, shell("forked", "cat /proc/self/cgroup"))
+        assert (result.failure, result.peak_of_tree) == (None, False)
+        assert "/session-" in log
     finally:
-        board.ssh(f"mv /var/lib/systemd/{USER}.away /var/lib/systemd/linger/{USER}")
+        place.shell(f"mv /var/tmp/away {linger}")
 
 
-def test_a_unit_runs_once_and_its_log_environment_and_record_are_kept(board: Machine) -> None:
-    script = 'echo "$HOME $1 50% $$"; sleep 2; exit 3'
-    assert board.start("plain", script, memory_bytes=64 * MIB)
-    assert board.unit("state", "plain")["phase"] == "running"
-    assert not board.start("plain", script), "the name was taken"
-    ended = board.ended("plain")
-    assert (ended["result"], ended["exit_status"], ended["failure"]) == ("exit-code", "3", "node")
-    assert 0 < ended["usage"]["memory_peak"] < 64 * MIB
-    assert re.fullmatch(rf"/home/{USER}  50% \d+\n", board.log("plain"))
-    assert not board.start("plain", script), "it ran already"
+def test_an_attempt_is_a_unit_with_the_sessions_environment(place: BoardPlace) -> None:
+    script = 'cat /proc/self/cgroup /proc/self/oom_score_adj /proc/$PPID/oom_score_adj; echo "$PATH|$HOME"'
+    result, log = result_of(place, shell("what+is_it", script))
+    assert result.failure is None
+    cgroup, mine, supervisors, environment = log.splitlines()[1:5]
+    assert re.search(r"/user@\d+\.service/.*/wheelfarm-what_is_it\.1-[0-9a-f]{12}\.service$", cgroup)
+    assert (mine, supervisors) == ("1000", "100")
+    assert environment == f"{place.board.ssh('echo $PATH', USER).strip()}|/home/{USER}"
 
 
-def test_f25_an_eater_is_reported_as_memory_and_nothing_else_suffers(board: Machine) -> None:
-    assert board.start("neighbour", "sleep 600")
-    assert board.start("eater", f"exec {EATER}", memory_bytes=100 * MIB)
-    ended = board.ended("eater")
-    assert ended["phase"] == "ended"
-    assert ended["failure"] == "memory"
-    assert ended["usage"]["oom_kills"] >= 1
-    assert ended["usage"]["memory_peak"] <= 100 * MIB
-    assert board.unit("state", "neighbour")["phase"] == "running"
-    assert board.ssh("systemctl is-system-running").strip() == "running"
-    board.unit("stop", "neighbour")
+def test_f25_an_eater_is_of_class_memory_and_its_neighbour_lives(place: BoardPlace) -> None:
+    neighbour = started(place.executor(), shell("neighbour", "sleep 600"))
+    # The shell hides how it ended: the kernel's count tells.
+    result, log = result_of(place, shell("eater", f"{EATER} || exit 1", memory_bytes=100 * MIB))
+    assert result.failure == "memory"
+    assert "limit of 100 MiB" in result.message
+    assert "[farm] finished: memory" in log
+    assert neighbour.executor.list()["neighbour.1"] is AttemptState.RUNNING
 
 
-def test_f25_the_compiler_is_killed_and_the_supervisor_goes_on(board: Machine) -> None:
-    supervisor = """
-import pathlib, subprocess, sys
-sys.path.insert(0, str(pathlib.Path("/usr/local/lib/wheelfarm/farm-node").resolve().parents[2]))
-from farm.node import unit
-ballast = bytearray(60 << 20)
-before = unit.usage()
-compiler = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1); x = bytearray(50 << 20)"])
-unit.expendable(compiler.pid)
-compiler.wait()
-after = unit.usage()
-peak = after.memory_peak > 90 << 20
-print("supervisor lives", compiler.returncode, before.oom_kills, after.oom_kills, peak)
-"""
-    # The compiler is the smaller one of the two: by size alone, the supervisor would be killed.
-    board.ssh(f"cat >/var/tmp/supervisor.py <<'END'\n{supervisor}\nEND")
-    assert board.start("compiler", "exec python3 -P /var/tmp/supervisor.py", memory_bytes=100 * MIB)
-    ended = board.ended("compiler")
-    assert board.log("compiler") == "supervisor lives -9 0 1 True\n"
-    assert (ended["result"], ended["usage"]["oom_kills"]) == ("success", 1)
+def test_f25_a_supervisor_that_dies_with_its_compiler_is_of_class_memory(place: BoardPlace) -> None:
+    result, _ = result_of(place, shell("both", f"{EATER}; kill -9 $PPID", memory_bytes=100 * MIB))
+    assert (result.failure, result.message) == ("memory", "the kernel ended it at its limit of memory")
+    assert result.duration_s > 0
 
 
-def test_a_build_that_starts_processes_without_end_is_stopped(board: Machine) -> None:
+def test_f25_what_files_take_is_no_peak(place: BoardPlace) -> None:
+    holder = "python3 -c 'import time; x = bytearray(40 << 20); time.sleep(4)'"
+    script = f"{holder} & {holder} & head -c 200M /dev/zero >big; wait"
+    result, _ = result_of(place, shell("files", script, memory_bytes=150 * MIB))
+    assert (result.failure, result.peak_of_tree) == (None, True)
+    assert result.peak_memory_bytes is not None
+    assert 80 * MIB < result.peak_memory_bytes < 130 * MIB
+    kept = place.shell(f"until cat {place.root}/jobs/files.1/ended 2>/dev/null; do sleep 0.1; done")
+    peak = re.search(r"^memory_peak (\d+)$", kept, re.MULTILINE)
+    assert peak is not None
+    assert int(peak[1]) > 149 * MIB, "what the kernel calls a peak has the file in it"
+
+
+def test_a_build_that_starts_processes_without_end_is_stopped(place: BoardPlace) -> None:
     # By posix_spawn: User Mode Linux 6.12 breaks down when a plain fork is refused.
     bomb = """
 import os
-try:
-    while True:
-        os.posix_spawn("/usr/bin/sleep", ["sleep", "599"], os.environ)
-except BlockingIOError:
-    print("refused", flush=True)
+while True:
+    os.posix_spawn("/usr/bin/sleep", ["sleep", "599"], os.environ)
 """
-    board.ssh(f"cat >/var/tmp/bomb.py <<'END'\n{bomb}\nEND")
-    assert board.start("bomb", "exec python3 /var/tmp/bomb.py", processes=30)
-    ended = board.ended("bomb")
-    assert board.log("bomb") == "refused\n"
-    assert ended["usage"]["refused_processes"] >= 1
-    assert not board.lives("sleep.599"), "the unit's end is the end of all its processes"
+    place.shell(f"cat >{place.folder()}/bomb.py <<'END'\n{bomb}\nEND")
+    result, log = result_of(place, shell("bomb", f"exec python3 {place.folder()}/bomb.py", processes=30))
+    assert result.failure == "build"
+    assert "more than 30 processes" in result.message
+    assert "BlockingIOError" in log
+    assert not place.board.lives("sleep.599")
 
 
-def test_f30_a_hanging_build_ends_although_nobody_looks(board: Machine) -> None:
-    began = time.monotonic()
+def test_f30_what_does_not_react_ends_although_nobody_looks(board: Machine) -> None:
+    # A unit, without an attempt: its limit is a minute later than its supervisor's.
     assert board.start("hang", "trap '' TERM; (sleep 598 &); sleep 598; sleep 598", runtime_s=3, grace_s=2)
-    time.sleep(7)
-    ended = board.unit("state", "hang")
-    assert time.monotonic() - began < 30
+    until(lambda: not board.lives("sleep.598"), "systemd to end it")
+    ended = board.ended("hang")
     assert (ended["phase"], ended["result"], ended["failure"]) == ("ended", "timeout", "timeout")
-    assert not board.lives("sleep.598")
 
 
-def test_a_stop_reaches_the_supervisor_first_and_then_everything(board: Machine) -> None:
-    # A child in a session of its own, and one that has lost its parent.
-    script = (
-        "trap 'echo asked; exit 0' TERM; setsid sleep 597 & (setsid sh -c 'sleep 597 & sleep 597' &); wait"
-    )
-    assert board.start("stopped", script, grace_s=5)
-    time.sleep(1)
-    assert board.lives("sleep.597")
-    board.unit("stop", "stopped")
-    assert board.log("stopped") == "asked\n"
-    assert not board.lives("sleep.597")
-    assert board.unit("state", "stopped")["phase"] == "ended"
-    board.unit("stop", "stopped")
-    board.unit("stop", "never-there")
-
-
-def test_f10_a_build_outlives_sessions_sshd_and_killed_user_processes(board: Machine) -> None:
-    board.ssh("mkdir -p /etc/systemd/logind.conf.d")
-    board.ssh("printf '[Login]\\nKillUserProcesses=yes\\n' >/etc/systemd/logind.conf.d/kill.conf")
-    board.ssh("systemctl restart systemd-logind")
-    assert board.start("lasting", "sleep 596")
-    # What the farm does today, for comparison: the setting is in force.
-    board.ssh("setsid sleep 595 >/dev/null 2>&1 </dev/null &", USER)
-    board.ssh("systemctl restart ssh")
-    deadline = time.monotonic() + 20
-    while board.lives("sleep.595") and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert not board.lives("sleep.595")
-    board.install_gcc("14.3.0")
-    recap = board.provision()
-    assert re.search(r"changed=1 ", recap), "another compiler is measured again, and nothing else is done"
-    assert "14.3.0" in board.calibration()["toolchain"]
-    assert board.unit("state", "lasting")["phase"] == "running"
-    board.unit("stop", "lasting")
+def test_f10_a_build_outlives_what_a_logout_kills(place: BoardPlace) -> None:
+    follower = started(place.executor(), shell("lasting", "sleep 2; echo pids $$; sleep 600"))
+    # What it would be without systemd, for comparison: the setting is in force.
+    place.board.ssh("setsid sleep 595 >/dev/null 2>&1 </dev/null &", USER)
+    place.restart_sshd()
+    until(lambda: not place.board.lives("sleep.595"), "logind to end what the session left")
+    follower.follow(b"pids ")
+    assert place.alive(follower.pids())
 
 
 @pytest.mark.parametrize("how", ["reboot", "power cut"])
-def test_f12_after_a_restart_a_cut_off_build_is_known_and_new_ones_run(board: Machine, how: str) -> None:
-    name = how.replace(" ", "-")
-    assert board.start(name, "sleep 594", memory_bytes=64 * MIB)
-    assert board.start(f"{name}-before", "true")
-    assert board.ended(f"{name}-before")["result"] == "success"
-    board.ssh("sync")
+def test_f12_after_a_restart_a_cut_off_build_is_known_and_new_ones_run(place: BoardPlace, how: str) -> None:
+    executor = place.executor()
+    cut_off = shell("cut", "echo pids $$; sleep 594")
+    follower = started(executor, cut_off)
+    follower.follow(b"pids ")
+    started(executor, shell("before", "true")).result()
+    executor.close()
+    place.shell("sync")
     if how == "reboot":
-        board.reboot()
+        place.board.reboot()
     else:
-        board.power_off()
-        board.boot()
-    state = board.unit("state", name)
-    # A clean shutdown stops the unit like any other; a power cut leaves nothing. Either way it is the node.
-    assert state["phase"] == ("ended" if how == "reboot" else "lost")
-    assert state["failure"] == "node"
-    assert board.unit("state", f"{name}-before")["result"] == "success"
-    assert board.unit("why_not") == ""
-    assert board.start(f"{name}-after", "true")
-    assert board.ended(f"{name}-after")["result"] == "success"
+        place.board.power_off()
+        place.board.boot()
+    executor = place.executor()
+    assert executor.prepare().units == ""
+    executor.start(cut_off)
+    (item,) = executor.poll({"cut.1": 0}).progress
+    assert item.log.count(b"pids ") == 1, "it runs once"
+    if how == "reboot":
+        assert item.result is not None
+        assert item.result.failure == "node", "a shutdown asks it to end like any other unit"
+    else:
+        assert item.state is AttemptState.LOST
+    before = Follower(executor, "before.1").follow()
+    assert before.result is not None
+    assert before.result.failure is None
+    assert started(executor, shell("after", "true")).result().failure is None

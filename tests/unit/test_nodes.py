@@ -51,6 +51,7 @@ FACTS = Facts(
     attempts=(),
     model="Banana Pi BPI-F3",
     selftest="",
+    units="",
     speed=1.0,
 )
 
