@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from farm.executor import ssh
+from tests.integration.farmkit import Farm
 from tests.integration.nodekit import install_farm_node
 from tests.integration.sshkit import Sshd, free_port, keygen
 
@@ -41,3 +42,11 @@ def farm_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script = install_farm_node(tmp_path)
     monkeypatch.setattr(ssh, "FARM_NODE", str(script))
     return script
+
+
+@pytest.fixture
+def farm(tmp_path: Path, sshds: list[Sshd], farm_node: Path) -> Farm:
+    """Two nodes that run, and nothing queued."""
+    for sshd in sshds:
+        sshd.start()
+    return Farm(tmp_path, [sshd.node for sshd in sshds], farm_node)

@@ -24,7 +24,7 @@ from farm.nodes import Address, Facts, Node
 from farm.paths import REPOSITORY, Paths
 from farm.plan import JobSpec
 from farm.recipe import DEFAULT, Recipe
-from farm.store import Job, Store, controller_lock
+from farm.store import Job, State, Store, controller_lock
 from farm.upstream import sha256_of
 from tests.integration.nodekit import gated, make_sdist
 from tests.unit.test_nodes import FACTS
@@ -144,6 +144,9 @@ class Farm:
     def job(self, project: str) -> Job:
         with self.store() as store:
             return next(job for job in store.jobs() if job.spec.project == project)
+
+    def state(self, project: str) -> State:
+        return self.job(project).state
 
     def log(self, project: str) -> str:
         path = self.paths.log(self.job(project).attempt_id)
