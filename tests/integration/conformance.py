@@ -263,7 +263,7 @@ class Conformance:
     def test_cancel_ends_the_whole_tree(self, place: Place) -> None:
         executor = place.executor()
         follower = started(executor, family(place, "tree"))
-        follower.follow(b"pids ")
+        follower.follow(b"\npids ")
         assert place.alive(follower.pids()) == set(follower.pids())
         executor.cancel("tree.1")
         assert place.alive(follower.pids()) == set()
@@ -281,7 +281,7 @@ class Conformance:
         executor = place.executor()
         for name, end in (("one", executor.forget), ("two", executor.cancel)):
             follower = started(executor, family(place, name))
-            follower.follow(b"pids ")
+            follower.follow(b"\npids ")
             place.kill_supervisor(f"{name}.1")
             assert follower.follow().state is AttemptState.LOST
             end(f"{name}.1")
@@ -292,7 +292,7 @@ class Conformance:
     def test_f30_the_node_ends_what_takes_too_long_without_a_controller(self, place: Place) -> None:
         executor = place.executor()
         follower = started(executor, family(place, "long", time_s=2))
-        follower.follow(b"pids ")
+        follower.follow(b"\npids ")
         executor.close()
         until(lambda: not place.alive(follower.pids()), "the time limit")
         follower.executor = place.executor()
