@@ -157,8 +157,8 @@ def assert_whole(follower: Follower) -> None:
     assert lines == [f"line {number}" for number in range(LINES)]
 
 
-class Conformance:
-    """The tests."""
+class Launching:
+    """What depends on how a supervisor gets to run."""
 
     def test_prepare_says_what_it_is(self, place: Place) -> None:
         facts = place.executor().prepare()
@@ -186,13 +186,6 @@ class Conformance:
         assert executor.list() == {}
         (progress,) = executor.poll({"life.1": 0}).progress
         assert progress.state is AttemptState.UNKNOWN
-
-    def test_a_failing_command_is_told_with_its_log(self, place: Place) -> None:
-        follower = started(place.executor(), shell("bad", "echo why >&2; exit 3"))
-        result = follower.result()
-        assert result.failure == "build"
-        assert "code 3" in result.message
-        assert b"why\n" in follower.log
 
     def test_f10_starting_again_starts_nothing(self, place: Place) -> None:
         gate = f"{place.folder()}/gate"
@@ -234,32 +227,6 @@ class Conformance:
         lag = time.time() - float(follower.log.decode().splitlines()[-2])
         assert lag < 0.5
 
-    def test_a_waiting_poll_can_be_woken(self, place: Place) -> None:
-        executor = place.executor()
-        follower = started(executor, shell("wake", "sleep 60"))
-        follower.follow(b"$ sh")
-        for before in (0.0, 0.3):  # before the poll begins, and while it waits
-            timer = threading.Timer(before, executor.wake)
-            timer.start()
-            if not before:
-                timer.join()
-            began = time.monotonic()
-            assert executor.poll({"wake.1": len(follower.log)}, 20).progress == []
-            assert time.monotonic() - began < 5
-        executor.cancel("wake.1")
-
-    def test_a_log_is_complete_from_any_offset(self, place: Place) -> None:
-        executor = place.executor()
-        follower = started(executor, shell("log", "seq 1 60000"))
-        follower.result()
-        again = b""
-        while part := executor.read_log("log.1", len(again)):
-            again += part
-        assert again == follower.log
-        assert [line for line in again.decode().splitlines() if line.isdecimal()] == [
-            str(number) for number in range(1, 60001)
-        ]
-
     def test_cancel_ends_the_whole_tree(self, place: Place) -> None:
         executor = place.executor()
         follower = started(executor, family(place, "tree"))
@@ -299,40 +266,12 @@ class Conformance:
         result = follower.result()
         assert (result.failure, result.message) == ("timeout", "not done after 2 s")
 
-    def test_f21_too_little_disk_is_the_nodes_failure(self, place: Place) -> None:
-        result = started(place.executor(), shell("disk", "echo ran", disk_bytes=1 << 60)).result()
-        assert result.failure == "node"
-        assert "of disk are free" in result.message
-
     def test_f25_a_killed_compiler_asks_for_more_memory(self, place: Place) -> None:
         executor = place.executor()
         text = "fatal error: Killed signal terminated program cc1plus"
         scripts = {"sig": "kill -9 $$", "code": "exit 137", "text": f"echo 'g++: {text}' >&2; exit 1"}
         for name, script in scripts.items():
             assert started(executor, shell(name, script)).result().failure == "memory"
-
-    @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", ".hidden", "a/b", ".."])
-    def test_a_path_is_no_file_name(self, place: Place, tmp_path: Path, name: str) -> None:
-        executor = place.executor()
-        follower = started(executor, shell("name", "true"))
-        follower.result()
-        with pytest.raises(LyingNodeError, match="not a plain file name"):
-            executor.collect("name.1", NodeFile(name, 1, "0" * 64), tmp_path / "got")
-        assert not (tmp_path / "got").exists()
-
-    def test_a_file_that_changed_is_refused(self, place: Place, tmp_path: Path) -> None:
-        executor = place.executor()
-        (file,) = started(executor, shell("lie", "seq 100000 >wheelhouse/a.whl")).result().wheels
-        for lie in (
-            NodeFile("a.whl", file.size, "0" * 64),
-            NodeFile("a.whl", file.size - 1, file.sha256),
-            NodeFile("a.whl", file.size + 1, file.sha256),
-            NodeFile("b.whl", file.size, file.sha256),
-        ):
-            with pytest.raises(LyingNodeError):
-                executor.collect("lie.1", lie, tmp_path / "got")
-            assert list((tmp_path / "got").iterdir()) == []
-        executor.collect("lie.1", file, tmp_path / "got")
 
     @pytest.mark.parametrize("hurt", ["kill_agents", "restart_sshd", "cut_link"])
     def test_f10_an_attempt_outlives_what_happens_to_its_link(self, place: Place, hurt: str) -> None:
@@ -357,21 +296,6 @@ class Conformance:
         assert_whole(follower)
         assert follower.errors > 0
 
-    def test_f10_an_attempt_outlives_its_controllers(self, place: Place) -> None:
-        dice = seeded(10)
-        launch = counting("killed")
-        for _ in range(KILLS):
-            controller = place.controller(launch)
-            time.sleep(dice.uniform(0.3, 1.2))
-            controller.kill()
-            controller.wait()
-        executor = place.executor()
-        executor.start(launch)
-        follower = Follower(executor, "killed.1")
-        assert follower.result().failure is None
-        assert_whole(follower)
-        assert set(executor.list()) == {"killed.1"}
-
     def test_f10_starts_that_are_cut_off_run_once(self, place: Place) -> None:
         dice = seeded(11)
         executor = place.executor()
@@ -387,3 +311,83 @@ class Conformance:
             follower = Follower(executor, launch.attempt_id)
             assert follower.result().failure is None
             assert follower.log.count(b"\nran\n") == 1
+
+
+class Conformance(Launching):
+    """All that every executor must do."""
+
+    def test_a_failing_command_is_told_with_its_log(self, place: Place) -> None:
+        follower = started(place.executor(), shell("bad", "echo why >&2; exit 3"))
+        result = follower.result()
+        assert result.failure == "build"
+        assert "code 3" in result.message
+        assert b"why\n" in follower.log
+
+    def test_a_waiting_poll_can_be_woken(self, place: Place) -> None:
+        executor = place.executor()
+        follower = started(executor, shell("wake", "sleep 60"))
+        follower.follow(b"$ sh")
+        for before in (0.0, 0.3):  # before the poll begins, and while it waits
+            timer = threading.Timer(before, executor.wake)
+            timer.start()
+            if not before:
+                timer.join()
+            began = time.monotonic()
+            assert executor.poll({"wake.1": len(follower.log)}, 20).progress == []
+            assert time.monotonic() - began < 5
+        executor.cancel("wake.1")
+
+    def test_a_log_is_complete_from_any_offset(self, place: Place) -> None:
+        executor = place.executor()
+        follower = started(executor, shell("log", "seq 1 60000"))
+        follower.result()
+        again = b""
+        while part := executor.read_log("log.1", len(again)):
+            again += part
+        assert again == follower.log
+        assert [line for line in again.decode().splitlines() if line.isdecimal()] == [
+            str(number) for number in range(1, 60001)
+        ]
+
+    def test_f21_too_little_disk_is_the_nodes_failure(self, place: Place) -> None:
+        result = started(place.executor(), shell("disk", "echo ran", disk_bytes=1 << 60)).result()
+        assert result.failure == "node"
+        assert "of disk are free" in result.message
+
+    @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", ".hidden", "a/b", ".."])
+    def test_a_path_is_no_file_name(self, place: Place, tmp_path: Path, name: str) -> None:
+        executor = place.executor()
+        follower = started(executor, shell("name", "true"))
+        follower.result()
+        with pytest.raises(LyingNodeError, match="not a plain file name"):
+            executor.collect("name.1", NodeFile(name, 1, "0" * 64), tmp_path / "got")
+        assert not (tmp_path / "got").exists()
+
+    def test_a_file_that_changed_is_refused(self, place: Place, tmp_path: Path) -> None:
+        executor = place.executor()
+        (file,) = started(executor, shell("lie", "seq 100000 >wheelhouse/a.whl")).result().wheels
+        for lie in (
+            NodeFile("a.whl", file.size, "0" * 64),
+            NodeFile("a.whl", file.size - 1, file.sha256),
+            NodeFile("a.whl", file.size + 1, file.sha256),
+            NodeFile("b.whl", file.size, file.sha256),
+        ):
+            with pytest.raises(LyingNodeError):
+                executor.collect("lie.1", lie, tmp_path / "got")
+            assert list((tmp_path / "got").iterdir()) == []
+        executor.collect("lie.1", file, tmp_path / "got")
+
+    def test_f10_an_attempt_outlives_its_controllers(self, place: Place) -> None:
+        dice = seeded(10)
+        launch = counting("killed")
+        for _ in range(KILLS):
+            controller = place.controller(launch)
+            time.sleep(dice.uniform(0.3, 1.2))
+            controller.kill()
+            controller.wait()
+        executor = place.executor()
+        executor.start(launch)
+        follower = Follower(executor, "killed.1")
+        assert follower.result().failure is None
+        assert_whole(follower)
+        assert set(executor.list()) == {"killed.1"}

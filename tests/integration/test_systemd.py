@@ -19,7 +19,7 @@ from farm.executor.ssh import FARM_NODE, SshExecutor
 from farm.node.process import start_time
 from farm.nodes import Address, Node
 from tests.integration import controllerkit
-from tests.integration.conformance import Conformance, Follower, shell, started
+from tests.integration.conformance import Follower, Launching, shell, started
 from tests.integration.nodekit import until
 from tests.integration.proxykit import Proxy
 from tests.integration.systemdkit import DRIVER, HOME, REPOSITORY, USER, Machine
@@ -126,8 +126,8 @@ def result_of(place: BoardPlace, launch: Launch) -> tuple[Result, str]:
     return follower.result(), follower.log.decode()
 
 
-class TestUnits(Conformance):
-    """All that depends on how a supervisor is started."""
+class TestUnits(Launching):
+    """The rest of the conformance tests does the same as with a forked supervisor (test_ssh_executor.py)."""
 
 
 def test_f12_builds_are_units_and_only_another_compiler_is_measured_again(place: BoardPlace) -> None:
