@@ -157,8 +157,8 @@ def assert_whole(follower: Follower) -> None:
     assert lines == [f"line {number}" for number in range(LINES)]
 
 
-class Conformance:
-    """The tests."""
+class Launching:
+    """What depends on how a supervisor gets to run."""
 
     def test_prepare_says_what_it_is(self, place: Place) -> None:
         facts = place.executor().prepare()
@@ -186,13 +186,6 @@ class Conformance:
         assert executor.list() == {}
         (progress,) = executor.poll({"life.1": 0}).progress
         assert progress.state is AttemptState.UNKNOWN
-
-    def test_a_failing_command_is_told_with_its_log(self, place: Place) -> None:
-        follower = started(place.executor(), shell("bad", "echo why >&2; exit 3"))
-        result = follower.result()
-        assert result.failure == "build"
-        assert "code 3" in result.message
-        assert b"why\n" in follower.log
 
     def test_f10_starting_again_starts_nothing(self, place: Place) -> None:
         gate = f"{place.folder()}/gate"
@@ -234,6 +227,102 @@ class Conformance:
         lag = time.time() - float(follower.log.decode().splitlines()[-2])
         assert lag < 0.5
 
+    def test_cancel_ends_the_whole_tree(self, place: Place) -> None:
+        executor = place.executor()
+        follower = started(executor, family(place, "tree"))
+        follower.follow(b"\npids ")
+        assert place.alive(follower.pids()) == set(follower.pids())
+        executor.cancel("tree.1")
+        assert place.alive(follower.pids()) == set()
+        assert follower.result().failure == "cancelled"
+        executor.cancel("tree.1")
+        executor.cancel("nosuch.1")
+        assert follower.result().failure == "cancelled"
+
+    def test_nothing_of_an_attempt_lives_on_when_it_ended(self, place: Place) -> None:
+        follower = started(place.executor(), family(place, "left", "exit 0"))
+        assert follower.result().failure is None
+        assert place.alive(follower.pids()) == set()
+
+    def test_a_killed_supervisor_is_told_as_lost_and_its_tree_ends(self, place: Place) -> None:
+        executor = place.executor()
+        for name, end in (("one", executor.forget), ("two", executor.cancel)):
+            follower = started(executor, family(place, name))
+            follower.follow(b"\npids ")
+            place.kill_supervisor(f"{name}.1")
+            assert follower.follow().state is AttemptState.LOST
+            end(f"{name}.1")
+            assert place.alive(follower.pids()) == set()
+        assert executor.list() == {"two.1": AttemptState.FINISHED}
+        assert follower.result().failure == "cancelled"
+
+    def test_f30_the_node_ends_what_takes_too_long_without_a_controller(self, place: Place) -> None:
+        executor = place.executor()
+        follower = started(executor, family(place, "long", time_s=2))
+        follower.follow(b"\npids ")
+        executor.close()
+        until(lambda: not place.alive(follower.pids()), "the time limit")
+        follower.executor = place.executor()
+        result = follower.result()
+        assert (result.failure, result.message) == ("timeout", "not done after 2 s")
+
+    def test_f25_a_killed_compiler_asks_for_more_memory(self, place: Place) -> None:
+        executor = place.executor()
+        text = "fatal error: Killed signal terminated program cc1plus"
+        scripts = {"sig": "kill -9 $$", "code": "exit 137", "text": f"echo 'g++: {text}' >&2; exit 1"}
+        for name, script in scripts.items():
+            assert started(executor, shell(name, script)).result().failure == "memory"
+
+    @pytest.mark.parametrize("hurt", ["kill_agents", "restart_sshd", "cut_link"])
+    def test_f10_an_attempt_outlives_what_happens_to_its_link(self, place: Place, hurt: str) -> None:
+        dice = seeded(hurt)
+        follower = started(place.executor(), counting("hurt"))
+        over = threading.Event()
+
+        def hurts() -> None:
+            for _ in range(KILLS if hurt != "cut_link" else 2):
+                if over.wait(dice.uniform(0.1, 0.7)):
+                    return
+                getattr(place, hurt)()
+
+        thread = threading.Thread(target=hurts)
+        thread.start()
+        try:
+            result = follower.result()
+        finally:
+            over.set()
+            thread.join()
+        assert result.failure is None
+        assert_whole(follower)
+        assert follower.errors > 0
+
+    def test_f10_starts_that_are_cut_off_run_once(self, place: Place) -> None:
+        dice = seeded(11)
+        executor = place.executor()
+        for number in range(8):
+            launch = shell(f"cut{number}", "echo ran")
+            timer = threading.Timer(dice.uniform(0, 0.015), place.kill_agents)
+            timer.start()
+            for _ in range(3):
+                with contextlib.suppress(NodeError):
+                    executor.start(launch)
+            timer.join()
+            insist(executor, launch)
+            follower = Follower(executor, launch.attempt_id)
+            assert follower.result().failure is None
+            assert follower.log.count(b"\nran\n") == 1
+
+
+class Conformance(Launching):
+    """All that every executor must do."""
+
+    def test_a_failing_command_is_told_with_its_log(self, place: Place) -> None:
+        follower = started(place.executor(), shell("bad", "echo why >&2; exit 3"))
+        result = follower.result()
+        assert result.failure == "build"
+        assert "code 3" in result.message
+        assert b"why\n" in follower.log
+
     def test_a_waiting_poll_can_be_woken(self, place: Place) -> None:
         executor = place.executor()
         follower = started(executor, shell("wake", "sleep 60"))
@@ -260,56 +349,10 @@ class Conformance:
             str(number) for number in range(1, 60001)
         ]
 
-    def test_cancel_ends_the_whole_tree(self, place: Place) -> None:
-        executor = place.executor()
-        follower = started(executor, family(place, "tree"))
-        follower.follow(b"pids ")
-        assert place.alive(follower.pids()) == set(follower.pids())
-        executor.cancel("tree.1")
-        assert place.alive(follower.pids()) == set()
-        assert follower.result().failure == "cancelled"
-        executor.cancel("tree.1")
-        executor.cancel("nosuch.1")
-        assert follower.result().failure == "cancelled"
-
-    def test_nothing_of_an_attempt_lives_on_when_it_ended(self, place: Place) -> None:
-        follower = started(place.executor(), family(place, "left", "exit 0"))
-        assert follower.result().failure is None
-        assert place.alive(follower.pids()) == set()
-
-    def test_a_killed_supervisor_is_told_as_lost_and_its_tree_ends(self, place: Place) -> None:
-        executor = place.executor()
-        for name, end in (("one", executor.forget), ("two", executor.cancel)):
-            follower = started(executor, family(place, name))
-            follower.follow(b"pids ")
-            place.kill_supervisor(f"{name}.1")
-            assert follower.follow().state is AttemptState.LOST
-            end(f"{name}.1")
-            assert place.alive(follower.pids()) == set()
-        assert executor.list() == {"two.1": AttemptState.FINISHED}
-        assert follower.result().failure == "cancelled"
-
-    def test_f30_the_node_ends_what_takes_too_long_without_a_controller(self, place: Place) -> None:
-        executor = place.executor()
-        follower = started(executor, family(place, "long", time_s=2))
-        follower.follow(b"pids ")
-        executor.close()
-        until(lambda: not place.alive(follower.pids()), "the time limit")
-        follower.executor = place.executor()
-        result = follower.result()
-        assert (result.failure, result.message) == ("timeout", "not done after 2 s")
-
     def test_f21_too_little_disk_is_the_nodes_failure(self, place: Place) -> None:
         result = started(place.executor(), shell("disk", "echo ran", disk_bytes=1 << 60)).result()
         assert result.failure == "node"
         assert "of disk are free" in result.message
-
-    def test_f25_a_killed_compiler_asks_for_more_memory(self, place: Place) -> None:
-        executor = place.executor()
-        text = "fatal error: Killed signal terminated program cc1plus"
-        scripts = {"sig": "kill -9 $$", "code": "exit 137", "text": f"echo 'g++: {text}' >&2; exit 1"}
-        for name, script in scripts.items():
-            assert started(executor, shell(name, script)).result().failure == "memory"
 
     @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", ".hidden", "a/b", ".."])
     def test_a_path_is_no_file_name(self, place: Place, tmp_path: Path, name: str) -> None:
@@ -334,29 +377,6 @@ class Conformance:
             assert list((tmp_path / "got").iterdir()) == []
         executor.collect("lie.1", file, tmp_path / "got")
 
-    @pytest.mark.parametrize("hurt", ["kill_agents", "restart_sshd", "cut_link"])
-    def test_f10_an_attempt_outlives_what_happens_to_its_link(self, place: Place, hurt: str) -> None:
-        dice = seeded(hurt)
-        follower = started(place.executor(), counting("hurt"))
-        over = threading.Event()
-
-        def hurts() -> None:
-            for _ in range(KILLS if hurt != "cut_link" else 2):
-                if over.wait(dice.uniform(0.1, 0.7)):
-                    return
-                getattr(place, hurt)()
-
-        thread = threading.Thread(target=hurts)
-        thread.start()
-        try:
-            result = follower.result()
-        finally:
-            over.set()
-            thread.join()
-        assert result.failure is None
-        assert_whole(follower)
-        assert follower.errors > 0
-
     def test_f10_an_attempt_outlives_its_controllers(self, place: Place) -> None:
         dice = seeded(10)
         launch = counting("killed")
@@ -371,19 +391,3 @@ class Conformance:
         assert follower.result().failure is None
         assert_whole(follower)
         assert set(executor.list()) == {"killed.1"}
-
-    def test_f10_starts_that_are_cut_off_run_once(self, place: Place) -> None:
-        dice = seeded(11)
-        executor = place.executor()
-        for number in range(8):
-            launch = shell(f"cut{number}", "echo ran")
-            timer = threading.Timer(dice.uniform(0, 0.015), place.kill_agents)
-            timer.start()
-            for _ in range(3):
-                with contextlib.suppress(NodeError):
-                    executor.start(launch)
-            timer.join()
-            insist(executor, launch)
-            follower = Follower(executor, launch.attempt_id)
-            assert follower.result().failure is None
-            assert follower.log.count(b"\nran\n") == 1

@@ -5,20 +5,24 @@ from __future__ import annotations
 import itertools
 import platform
 import re
+import socket
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from farm.executor import AttemptState, Launch, Result, ssh
 from farm.executor.ssh import FARM_NODE, SshExecutor
+from farm.node.process import start_time
 from farm.nodes import Address, Node
 from tests.integration import controllerkit
-from tests.integration.conformance import Conformance, Follower, shell, started
+from tests.integration.conformance import Follower, Launching, shell, started
 from tests.integration.nodekit import until
 from tests.integration.proxykit import Proxy
-from tests.integration.systemdkit import DRIVER, HOME, USER, Machine
+from tests.integration.systemdkit import DRIVER, HOME, REPOSITORY, USER, Machine
 
 pytestmark = [
     pytest.mark.integration,
@@ -122,8 +126,8 @@ def result_of(place: BoardPlace, launch: Launch) -> tuple[Result, str]:
     return follower.result(), follower.log.decode()
 
 
-class TestUnits(Conformance):
-    """All that depends on how a supervisor is started."""
+class TestUnits(Launching):
+    """The rest of the conformance tests does the same as with a forked supervisor (test_ssh_executor.py)."""
 
 
 def test_f12_builds_are_units_and_only_another_compiler_is_measured_again(place: BoardPlace) -> None:
@@ -224,7 +228,7 @@ def test_f10_a_build_outlives_what_a_logout_kills(place: BoardPlace) -> None:
     place.board.ssh("setsid sleep 595 >/dev/null 2>&1 </dev/null &", USER)
     place.restart_sshd()
     until(lambda: not place.board.lives("sleep.595"), "logind to end what the session left")
-    follower.follow(b"pids ")
+    follower.follow(b"\npids ")
     assert place.alive(follower.pids())
 
 
@@ -233,7 +237,7 @@ def test_f12_after_a_restart_a_cut_off_build_is_known_and_new_ones_run(place: Bo
     executor = place.executor()
     cut_off = shell("cut", "echo pids $$; sleep 594")
     follower = started(executor, cut_off)
-    follower.follow(b"pids ")
+    follower.follow(b"\npids ")
     started(executor, shell("before", "true")).result()
     executor.close()
     place.shell("sync")
@@ -246,7 +250,7 @@ def test_f12_after_a_restart_a_cut_off_build_is_known_and_new_ones_run(place: Bo
     assert executor.prepare().units == ""
     executor.start(cut_off)
     (item,) = executor.poll({"cut.1": 0}).progress
-    assert item.log.count(b"pids ") == 1, "it runs once"
+    assert item.log.count(b"\npids ") == 1, "it runs once"
     if how == "reboot":
         assert item.result is not None
         assert item.result.failure == "node", "a shutdown asks it to end like any other unit"
@@ -256,3 +260,23 @@ def test_f12_after_a_restart_a_cut_off_build_is_known_and_new_ones_run(place: Bo
     assert before.result is not None
     assert before.result.failure is None
     assert started(executor, shell("after", "true")).result().failure is None
+
+
+def test_the_machines_network_ends_with_a_test_run_that_is_killed(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from tests.integration.systemdkit import Machine\n"
+        "machine = Machine(Path(sys.argv[1])); machine.create()\n"
+        "print(machine._relay.pid, machine.port, flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as run:
+        assert run.stdout is not None
+        relay, port = map(int, run.stdout.readline().split())
+        assert start_time(relay)
+        assert (
+            "198.19." not in subprocess.run(["ip", "addr"], check=True, capture_output=True, text=True).stdout
+        )
+        run.kill()
+    until(lambda: not start_time(relay), "the kernel to end the relay")
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
