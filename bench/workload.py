@@ -38,6 +38,9 @@ SIGMA: Final = 1.6
 LEAST_S: Final = 10.0
 MOST_S: Final = 3 * 3600.0
 TORCH_S: Final = 10 * 3600.0
+NEEDED: Final = range(20, 26)
+"""Projects that others may wait for."""
+HOUR_S: Final = 3600.0
 FEATURE_SIGMA: Final = 1.0
 TABLE_SIGMA: Final = 0.5
 LANGUAGES: Final = (Language.C, Language.CYTHON, Language.CXX, Language.RUST)
@@ -98,14 +101,13 @@ def workload(seed: int, projects: int = PROJECTS) -> Workload:
         cost = TORCH_S if torch else cost
         share = 0.03 if torch else rng.uniform(*SERIAL[language])
         memory = 3 * GB if torch else MEMORY[language]
-        # Waits for one of six projects in the middle of the alphabet, which wait for nothing.
-        before = f"project{rng.randint(20, 25):04}" if rng.random() < 1 / 6 else ""
+        before = f"project{rng.choice(NEEDED):04}" if rng.random() < 1 / 6 else ""
         features[name] = _features(rng, language, cost)
         if entry := _table_entry(rng, cost, share, memory, known=torch):
             table[name] = entry
         for python in PYTHONS:
             work = cost * rng.uniform(0.92, 1.08)
-            after = {f"{before}-{python}"} if before and not torch and not 20 <= number <= 25 else set()
+            after = {f"{before}-{python}"} if before and not torch and number not in NEEDED else set()
             truth = Estimate(work * share, work * (1 - share), memory, 1.0)
             builds.append(Build(f"{name}-{python}", truth, Needs(python=python), frozenset(after), name))
     present = {build.job_id for build in builds}
@@ -124,7 +126,7 @@ def _features(rng: random.Random, language: Language, cost: float) -> SdistFeatu
 
 
 def _table_entry(rng: random.Random, cost: float, share: float, memory: int, *, known: bool) -> Giant | None:
-    chance = 0.7 if cost > 3600 else 0.3 if cost > 1200 else 0.0
+    chance = 0.7 if cost > HOUR_S else 0.3 if cost > HOUR_S / 3 else 0.0
     listed, factor = rng.random() < chance, rng.lognormvariate(0.0, TABLE_SIGMA)
     serial = min(0.6, share * rng.lognormvariate(0.0, TABLE_SIGMA))
     return Giant(cost / 3600 * factor, serial, memory) if known or listed else None
@@ -172,7 +174,7 @@ class Cold:
         before = self.estimate(build)
         processor = build.truth.work_s / self._knowledge.speed(node) if finished else None
         seen = Observation(
-            build.project, build.needs.python, node.split("-", maxsplit=1)[0], node, width, seconds, processor,
+            build.project, build.needs.python, node.partition("-")[0], node, width, seconds, processor,
             None, finished,
         )  # fmt: skip
         self._knowledge.observe(seen, features)

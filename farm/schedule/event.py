@@ -11,21 +11,20 @@ from farm.schedule.ledger import Load
 from farm.schedule.model import Assignment, NodeState, QueuedJob, RunningJob
 from farm.schedule.plan import Booking, Item, Plan, Planner, Profile, Style, remaining
 
-STYLES: Final = (Style(0.5), Style(0.7), Style(0.85), Style(0.5, share=0.5))
+STYLES: Final = (Style(0.5), Style(0.7), Style(0.5, share=0.5))
 FLOOR: Final = 0.5
 NOW_S: Final = 1e-9
 SMALL: Final = 4000
 """Jobs x nodes up to which all are planned at once, in all styles."""
-SCORE = lambda p: p.late_s
-CHUNK: Final = 48
+CHUNK: Final = 24
 """Beyond that: so many jobs that could start, the weightiest first, at a time, ..."""
-OPEN_NODES: Final = 12
+OPEN_NODES: Final = 6
 """... on so many of the emptiest nodes, ..."""
-SOON_NODES: Final = 4
+SOON_NODES: Final = 2
 """... and so many of each kind with the fewest builds left; ..."""
-FRUITLESS: Final = 2
+FRUITLESS: Final = 1
 """... until so many chunks in a row started nothing."""
-WEIGHTY: Final = 128
+WEIGHTY: Final = 64
 """So many of the weightiest jobs are looked at for the deadline; the rest count as one core wide."""
 
 
@@ -55,6 +54,7 @@ class Event:
 
     def decide(self) -> Decision:
         """Return what starts now."""
+        self._choose_pilots()
         if len(self._items) * len(self._loads) <= SMALL:
             self._whole()
         else:
@@ -67,6 +67,18 @@ class Event:
         )
         return Decision(started, self._waits)
 
+    def _choose_pilots(self) -> None:
+        """Of a project whose cost is unknown let one build go ahead: it teaches what the others cost."""
+        cold = [item for item in self._items if item.cold]
+        if not cold:
+            return
+        seen = {job.project for jobs in self._running.values() for job in jobs}
+        for item in cold:
+            project = item.job.project
+            item.pilot = not project or project not in seen
+            if not item.job.after:
+                seen.add(project)
+
     def _whole(self) -> None:
         profiles = {name: self._profile(name) for name in self._loads}
         deadline = self._deadline()
@@ -75,7 +87,7 @@ class Event:
         for style in STYLES:
             copies = {name: profile.copy() for name, profile in profiles.items()}
             plan = Planner(copies, deadline, style).plan(self._items, able)
-            if best is None or SCORE(plan) < SCORE(best[0]):
+            if best is None or plan.score < best[0].score:
                 best = (plan, copies)
         if best is not None:
             self._profiles = best[1]

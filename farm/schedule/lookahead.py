@@ -50,13 +50,14 @@ class LookAhead:
     def _ordered(self, state: FarmState, nodes: Sequence[NodeState]) -> list[Item]:
         """Return the queue by weight; what did not change is not computed again."""
         tails = _tails(state.queued, nodes)
+        tail = tails.get
         known, fresh = self._items, False
         items: dict[str, Item] = {}
         for job in state.queued:
             name = job.job_id
             item = known.get(name)
-            if item is None or item.job is not job or item.tail != tails.get(name, 0.0):
-                item, fresh = Item(job, tails.get(name, 0.0)), True
+            if item is None or item.job is not job or item.tail != tail(name, 0.0):
+                item, fresh = Item(job, tail(name, 0.0)), True
             items[name] = item
         self._items = items
         if fresh:

@@ -13,6 +13,10 @@ from farm.schedule.model import NodeState, QueuedJob, RunningJob
 UNITS_A_CORE: Final = 4
 """Memory is booked in units of a quarter of what a node has for each core."""
 COLD_SPREAD: Final = 1.7
+FEAR: Final = 3.0
+"""A job is feared to take its spread times as long as expected, but no more than this."""
+COLD_LEAST: Final = 3
+"""A job of unknown cost gets so many tasks even where its guessed serial share says that they are wasted."""
 COLD_WIDTH: Final = 8
 """Whose cost is unknown gets a slot of 8 tasks: one that proves to be a giant can't be widened any more."""
 OVERDUE: Final = 0.3
@@ -35,7 +39,7 @@ class Style:
 class Item:
     """A job with what planning computes again and again."""
 
-    __slots__ = ("cold", "job", "memory", "parallel", "pessimism", "serial", "tail", "work")
+    __slots__ = ("cold", "job", "memory", "parallel", "pessimism", "pilot", "serial", "tail", "work")
 
     def __init__(self, job: QueuedJob, tail: float = 0.0) -> None:
         estimate = job.estimate
@@ -48,8 +52,9 @@ class Item:
         self.work = self.serial + self.parallel
         # Widths are chosen as if the job took this many times as long: the last one decides, and that is one
         # that was underestimated.
-        self.pessimism = max(1.0, estimate.spread)
+        self.pessimism = min(FEAR, max(1.0, estimate.spread))
         self.cold = estimate.spread >= COLD_SPREAD
+        self.pilot = True
 
     def cap(self, node: NodeState, share: float = 1.0) -> int:
         """Return the largest width that the node's cores and memory allow when it runs alone."""
@@ -110,10 +115,8 @@ class Profile:
         """Return when so many cores and so much memory are free at once."""
         # Written out, not max(): this is where planning spends its time.
         begin, memory = self.cores[width - 1], self.memory[self.units(width * memory_bytes) - 1]
-        if memory > begin:
-            begin = memory
-        if not_before > begin:
-            begin = not_before
+        begin = max(begin, memory)
+        begin = max(begin, not_before)
         return max(begin, self.places[0]) if self.places else begin
 
     def book(self, start: float, end: float, width: int, memory_bytes: int) -> None:
@@ -167,6 +170,11 @@ class Plan:
     late_s: float
     """By how much the jobs then miss the deadline, all together."""
 
+    @property
+    def score(self) -> float:
+        """Return what to compare plans by: the end, and, as one giant often decides that, what else is late."""
+        return self.end_s + self.late_s / 10
+
 
 class Planner:
     """Books jobs so that each, feared to be longer than expected, ends by a common deadline."""
@@ -201,7 +209,7 @@ class Planner:
         times = (
             item.seconds(item.narrowest(limit, node.speed, item.cap(node)), node.speed) for node in kinds
         )
-        return item.pessimism * min(times) + item.tail
+        return (item.pessimism if item.pilot else 1.0) * min(times) + item.tail
 
     def _place(self, item: Item, names: Sequence[str]) -> Booking | None:
         # Blocked by a job that can't be planned: it can't start now, when it will is unknown.
@@ -231,7 +239,7 @@ class Planner:
         width = 1
         if item.cold:
             # Its share of serial work is not known, either: what is efficient can't be said.
-            width = min(item.cap(node), COLD_WIDTH)
+            width = max(min(top, COLD_WIDTH), min(item.cap(node), COLD_LEAST))
             top = max(top, width)
         start = profile.start(width, item.memory, begin)
         # Wider starts later, and what starts later must be wider: two rounds come near enough.

@@ -152,12 +152,13 @@ def test_an_sdist_is_brought_once_and_built(place: Loopback, tmp_path: Path) -> 
 def test_a_start_that_was_sent_by_half_starts_nothing(place: Loopback) -> None:
     executor = place.executor()
     assert executor.list() == {}
-    channel = Link(place.address).execute(f"{place.farm_node} --root {place.root} serve")
+    link = Link(place.address)
+    channel = link.execute(f"{place.farm_node} --root {place.root} serve")
     channel.sendall(b'{"id": 1, "op": "hello"}\n')
     assert json.loads(channel.recv(1000))["id"] == 1
     request = {"id": 2, "op": "start", "attempt": "half.1", "spec": shell("half", "true").to_json()}
     channel.sendall(json.dumps(request).encode())  # and no end of line
-    channel.get_transport().close()
+    link.close()
     until(lambda: len(place.agents()) == 1, "the agent to end with its link")
     assert executor.list() == {}
 
