@@ -2,7 +2,8 @@
 
     python -m bench.schedule [--json] [--seeds 20]
 
-Ratios of makespan to `farm.schedule.bound.lower_bound`, over simulated builds: `bench.workload` has the model.
+Ratios of makespan to `farm.schedule.bound`'s lower bound; `bench.workload` has the model of the builds.
+
 Noisy: estimates are off by up to half. Cold: nothing was ever built. Node loss: as noisy, and one F3
 vanishes at 40% of the bound; compared with the bound of somebody who knew. Nothing outside is touched.
 With --json only the default policy is run, and the last line of stdout is one JSON object; without, all

@@ -18,6 +18,9 @@ NODE_RATE: Final = 0.1
 SPIKE: Final = math.log(3.0)
 """A build that took more than 3 times as long, or less than a third, counts as 3 times: a node that swapped
 or an emptied cache must not spoil what was learnt; a real change gets through in a few builds."""
+CORRECTION: Final = math.log(2.0)
+"""A node, and a kind of node, can turn out at most twice as fast or slow as calibrated: one project that
+changed must not make a node look useless to all others."""
 SPREAD_LEAST: Final = 1.15
 SPREAD_ONCE: Final = 1.4
 """Known from one build: another Python, other caches."""
@@ -150,7 +153,12 @@ class Knowledge:
 
     def _teach_node(self, seen: Observation, off: float) -> float:
         """Learn from a build that took exp(off) times as long as expected; return the node's part in that."""
-        kind, node = CLASS_RATE * off, NODE_RATE * off
-        self._classes[seen.node_class] = self._classes.get(seen.node_class, 0.0) - kind
-        self._nodes[seen.node] = self._nodes.get(seen.node, 0.0) - node
-        return kind + node
+        taught = _corrected(self._classes, seen.node_class, CLASS_RATE * off)
+        return taught + _corrected(self._nodes, seen.node, NODE_RATE * off)
+
+
+def _corrected(corrections: dict[str, float], name: str, slower: float) -> float:
+    """Make a logarithm of speed smaller by ``slower``, within limits; return by how much it did."""
+    before = corrections.get(name, 0.0)
+    corrections[name] = max(-CORRECTION, min(CORRECTION, before - slower))
+    return before - corrections[name]

@@ -63,7 +63,7 @@ class Item:
 
     def efficient(self, floor: float) -> int:
         """Return the largest width at which at least ``floor`` of the cores' time is of use."""
-        if self.serial <= 0:
+        if self.serial <= self.work * 1e-6:
             return 1 << 30
         return max(1, int((self.work / floor - self.parallel) / self.serial))
 
@@ -113,10 +113,8 @@ class Profile:
 
     def start(self, width: int, memory_bytes: int, not_before: float) -> float:
         """Return when so many cores and so much memory are free at once."""
-        # Written out, not max(): this is where planning spends its time.
-        begin, memory = self.cores[width - 1], self.memory[self.units(width * memory_bytes) - 1]
-        begin = max(begin, memory)
-        begin = max(begin, not_before)
+        units = self.units(width * memory_bytes)
+        begin = max(self.cores[width - 1], self.memory[units - 1], not_before)
         return max(begin, self.places[0]) if self.places else begin
 
     def book(self, start: float, end: float, width: int, memory_bytes: int) -> None:
@@ -172,7 +170,7 @@ class Plan:
 
     @property
     def score(self) -> float:
-        """Return what to compare plans by: the end, and, as one giant often decides that, what else is late."""
+        """Return what to compare plans by. One giant often decides the end; so what else is late counts."""
         return self.end_s + self.late_s / 10
 
 
