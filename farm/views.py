@@ -47,6 +47,8 @@ def node_remarks(name: str, facts: Facts | NodeError, marks: Marks) -> list[str]
     remarks.insert(0, f"{name}: {facts.os}; {' '.join(facts.pythons)}; {tools}{native}")
     if why := unfit(facts):
         remarks.append(f"{name}: unfit: {why}")
+    if facts.units:
+        remarks.append(f"{name}: builds have no limit of memory and processes: {facts.units}")
     if facts.speed is None:
         remarks.append(f"{name}: its speed was never measured; `farm provision {name}` does it")
     return remarks
