@@ -35,13 +35,6 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, sshds: list[Sshd], farm_node: Path) -> Farm:
-    for sshd in sshds:
-        sshd.start()
-    return Farm(tmp_path, [sshd.node for sshd in sshds], farm_node)
-
-
-@pytest.fixture
 def place(sshds: list[Sshd]) -> Iterator[Place]:
     place = Place(sshds[0], slots=1)
     yield place
@@ -175,23 +168,23 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 
 def test_f21_a_disk_that_gets_full_in_mid_build_is_the_nodes_fault(
-    fleet: Farm, monkeypatch: pytest.MonkeyPatch
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "MIN_DISK_BYTES", 16 << 20)
-    small = Path(fleet.nodes[0].root)
-    values = {"wheel": str(fleet.wheel("one")), "gate": str(fleet.gate("one")), "full": str(small)}
+    small = Path(farm.nodes[0].root)
+    values = {"wheel": str(farm.wheel("one")), "gate": str(farm.gate("one")), "full": str(small)}
     with small_disk(small):
-        spec = fleet.queue("one", FILLING.format(**values), Recipe(exclude_nodes=["sg"]))
-        with fleet.running():
-            until(lambda: fleet.waits("one"), "the disk to be full")
-            until(lambda: any("of disk are free" in note for note in fleet.recorder.notes), "it to be seen")
-            with fleet.store() as store:
+        spec = farm.queue("one", FILLING.format(**values), Recipe(exclude_nodes=["sg"]))
+        with farm.running():
+            until(lambda: farm.waits("one"), "the disk to be full")
+            until(lambda: any("of disk are free" in note for note in farm.recorder.notes), "it to be seen")
+            with farm.store() as store:
                 assert Mark.QUARANTINED in store.marks()["f3"]
                 store.enqueue(replace(spec, recipe=Recipe()))  # now it may go anywhere
-            fleet.open("one")
-            until(lambda: fleet.job("one").state is State.PUBLISHED, "it to be built elsewhere")
+            farm.open("one")
+            until(lambda: farm.job("one").state is State.PUBLISHED, "it to be built elsewhere")
         assert list((small / "jobs").iterdir()) == []
-    with fleet.store() as store:
+    with farm.store() as store:
         first, second = store.attempts()
     assert (first.node, first.failure) == ("f3", Failure.NODE)
     assert (second.node, second.failure) == ("sg", None)
@@ -210,23 +203,23 @@ class Sdists(Upstream):
 
 
 def test_a_second_dispatch_joins_and_goes_on_when_the_first_is_killed(
-    fleet: Farm, monkeypatch: pytest.MonkeyPatch
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "SshExecutor", Riscv64)
-    fleet.queue("one", fleet.gated("one"))
-    first = fleet.controller()
-    until(lambda: running(fleet, "one"), "the first to build")
+    farm.queue("one", farm.gated("one"))
+    first = farm.controller()
+    until(lambda: running(farm, "one"), "the first to build")
     runs: list[service.Run] = []
 
     def second() -> None:
         runs.append(
             service.run(
                 [],
-                nodes=fleet.nodes,
-                publish=fleet.publish,
-                paths=fleet.paths,
-                upstream=Sdists(fleet.directory / "sdists"),
-                reporter=fleet.recorder,
+                nodes=farm.nodes,
+                publish=farm.publish,
+                paths=farm.paths,
+                upstream=Sdists(farm.directory / "sdists"),
+                reporter=farm.recorder,
                 tempo=QUICK,
             )
         )
@@ -234,16 +227,16 @@ def test_a_second_dispatch_joins_and_goes_on_when_the_first_is_killed(
     thread = threading.Thread(target=second)
     thread.start()
     try:
-        until(lambda: any("it takes these jobs, too" in note for note in fleet.recorder.notes), "it to join")
+        until(lambda: any("it takes these jobs, too" in note for note in farm.recorder.notes), "it to join")
     finally:
         first.kill()
         first.wait()
-        fleet.open("one")
+        farm.open("one")
         thread.join(60)
     ((job,),) = [run.jobs for run in runs]
     assert (job.state, job.attempt) == (State.PUBLISHED, 1)
-    assert fleet.log("one").count("gate open") == 1
-    assert len(fleet.published) == 1
+    assert farm.log("one").count("gate open") == 1
+    assert len(farm.published) == 1
 
 
 class Deaf(Riscv64):
@@ -263,14 +256,14 @@ class Deaf(Riscv64):
         return replace(update, vitals=replace(update.vitals, disk_free_bytes=free))
 
 
-def test_a_start_whose_answer_was_lost_is_no_refusal(fleet: Farm) -> None:
-    fleet.executors = {node.name: Deaf(node) for node in fleet.nodes}
-    fleet.queue("one", fleet.gated("one"))
-    with fleet.running():
-        until(lambda: any("in quarantine" in note for note in fleet.recorder.notes), "the disk to be full")
-        fleet.open("one")
-        until(lambda: fleet.job("one").state is State.PUBLISHED, "what runs there to be waited for")
-    assert fleet.job("one").attempt == 1, "it was begun, so it is not begun elsewhere as well"
+def test_a_start_whose_answer_was_lost_is_no_refusal(farm: Farm) -> None:
+    farm.executors = {node.name: Deaf(node) for node in farm.nodes}
+    farm.queue("one", farm.gated("one"))
+    with farm.running():
+        until(lambda: any("in quarantine" in note for note in farm.recorder.notes), "the disk to be full")
+        farm.open("one")
+        until(lambda: farm.job("one").state is State.PUBLISHED, "what runs there to be waited for")
+    assert farm.job("one").attempt == 1, "it was begun, so it is not begun elsewhere as well"
 
 
 class Clinging(Riscv64):
@@ -280,33 +273,31 @@ class Clinging(Riscv64):
         raise NodeError(self.node.name, f"it refuses `forget`: {attempt_id} still runs: cancel it first")
 
 
-def test_an_attempt_that_can_t_be_forgotten_is_no_lost_node(fleet: Farm) -> None:
-    fleet.executors = {node.name: Clinging(node) for node in fleet.nodes}
+def test_an_attempt_that_can_t_be_forgotten_is_no_lost_node(farm: Farm) -> None:
+    farm.executors = {node.name: Clinging(node) for node in farm.nodes}
     for name in ("one", "two", "three"):
-        fleet.queue(name, fleet.gated(name))
-    fleet.open("one", "two", "three")
-    fleet.run()
-    assert {fleet.job(name).state for name in ("one", "two", "three")} == {State.PUBLISHED}
-    assert any("still runs" in note for note in fleet.recorder.notes)
-    assert not any("in quarantine" in note for note in fleet.recorder.notes)
-    fleet.executors = {}
-    fleet.queue("four", fleet.gated("four"))
-    fleet.open("four")
-    fleet.run()
-    assert [list(Path(node.root, "jobs").iterdir()) for node in fleet.nodes] == [[], []], (
-        "the next run's duty"
-    )
+        farm.queue(name, farm.gated(name))
+    farm.open("one", "two", "three")
+    farm.run()
+    assert {farm.job(name).state for name in ("one", "two", "three")} == {State.PUBLISHED}
+    assert any("still runs" in note for note in farm.recorder.notes)
+    assert not any("in quarantine" in note for note in farm.recorder.notes)
+    farm.executors = {}
+    farm.queue("four", farm.gated("four"))
+    farm.open("four")
+    farm.run()
+    assert [list(Path(node.root, "jobs").iterdir()) for node in farm.nodes] == [[], []], "the next run's duty"
 
 
-def test_who_was_away_is_asked_at_the_first_contact(fleet: Farm, sshds: list[Sshd]) -> None:
-    fleet.tempo = replace(QUICK, quarantine=1000)
-    fleet.queue("one", fleet.gated("one"), Recipe(nodes=["f3"]))
-    fleet.open("one")
+def test_who_was_away_is_asked_at_the_first_contact(farm: Farm, sshds: list[Sshd]) -> None:
+    farm.tempo = replace(QUICK, quarantine=1000)
+    farm.queue("one", farm.gated("one"), Recipe(nodes=["f3"]))
+    farm.open("one")
     sshds[0].stop()
-    with fleet.running():
-        until(lambda: any("f3 in quarantine" in note for note in fleet.recorder.notes), "f3 to be missed")
+    with farm.running():
+        until(lambda: any("f3 in quarantine" in note for note in farm.recorder.notes), "f3 to be missed")
         sshds[0].start()
-        until(lambda: fleet.job("one").state is State.PUBLISHED, "f3 to be used again")
+        until(lambda: farm.job("one").state is State.PUBLISHED, "f3 to be used again")
 
 
 def test_who_hangs_up_while_the_connection_is_made_is_an_error_of_its_node(sshd: Sshd) -> None:
