@@ -7,7 +7,7 @@ Ratios of makespan to `farm.schedule.bound`'s lower bound; `bench.workload` has 
 Noisy: estimates are off by up to half. Cold: nothing was ever built. Node loss: as noisy, and one F3
 vanishes at 40% of the bound; compared with the bound of somebody who knew. Nothing outside is touched.
 With --json only the default policy is run, and the last line of stdout is one JSON object; without, all
-policies are, and a table is shown. About four minutes of one processor with 20 seeds.
+policies are, and a table is shown. With 20 seeds: about four minutes of one processor, or six with the table.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from farm.schedule.ledger import Load
 from farm.schedule.model import Assignment, NodeState, QueuedJob, RunningJob
 from farm.schedule.plan import Booking, Item, Plan, Planner, Profile, Style, remaining
 
-STYLES: Final = (Style(0.5), Style(0.7), Style(0.5, share=0.5))
+STYLES: Final = (Style(0.5), Style(0.7), Style(0.5, share=0.4))
 FLOOR: Final = 0.5
 NOW_S: Final = 1e-9
 SMALL: Final = 4000

@@ -13,8 +13,10 @@ from farm.schedule.model import NodeState, QueuedJob, RunningJob
 UNITS_A_CORE: Final = 4
 """Memory is booked in units of a quarter of what a node has for each core."""
 COLD_SPREAD: Final = 1.7
+DOUBT: Final = 1.5
+"""A job is feared to take longer by so many times its spread above 1, as found best by bench.schedule, ..."""
 FEAR: Final = 3.0
-"""A job is feared to take its spread times as long as expected, but no more than this."""
+"""... but never more than this many times as long as expected."""
 COLD_LEAST: Final = 3
 """A job of unknown cost gets so many tasks even where its guessed serial share says that they are wasted."""
 COLD_WIDTH: Final = 8
@@ -52,7 +54,7 @@ class Item:
         self.work = self.serial + self.parallel
         # Widths are chosen as if the job took this many times as long: the last one decides, and that is one
         # that was underestimated.
-        self.pessimism = min(FEAR, max(1.0, estimate.spread))
+        self.pessimism = min(FEAR, 1 + DOUBT * max(0.0, estimate.spread - 1))
         self.cold = estimate.spread >= COLD_SPREAD
         self.pilot = True
 
