@@ -241,7 +241,7 @@ def foresee(
         NodeError: no node answers.
         CycleError: some need each other to be built.
     """
-    found = probe_all(nodes)
+    found = {name: probe.answer for name, probe in probe_all(nodes).items()}
     fit = {
         node: facts for node in nodes if isinstance(facts := found[node.name], Facts) and unfit(facts) is None
     }
@@ -271,15 +271,23 @@ def last_run(paths: Paths) -> Timeline | None:
         return timeline.review(run, store.attempts(since=run.began_at), time.time()) if run else None
 
 
-def probe_all(nodes: Sequence[Node]) -> Mapping[str, Facts | NodeError]:
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a node said of itself, or why it could not; and what makes its link slow, in words."""
+
+    answer: Facts | NodeError
+    warnings: tuple[str, ...]
+
+
+def probe_all(nodes: Sequence[Node]) -> Mapping[str, Probe]:
     """Ask all nodes at once what they are."""
 
-    def probe(node: Node) -> Facts | NodeError:
+    def probe(node: Node) -> Probe:
         executor = SshExecutor(node)
         try:
-            return executor.prepare()
+            return Probe(executor.prepare(), executor.warnings)
         except NodeError as error:
-            return error
+            return Probe(error, ())
         finally:
             executor.close()
 

@@ -43,7 +43,8 @@ def provision(
 @app.command("nodes")
 def show_nodes(inventory: Inventory = INVENTORY, state: State_ = None, as_json: AsJson = False) -> None:
     """Ask every builder what it is and whether it may be given jobs."""
-    found = service.probe_all(read_fleet(inventory).builders)
+    probes = service.probe_all(read_fleet(inventory).builders)
+    found = {name: probe.answer for name, probe in probes.items()}
     with service.open_store(Paths.of(inventory, state), looking=True) as store:
         marks = store.marks()
     if as_json:
@@ -54,6 +55,8 @@ def show_nodes(inventory: Inventory = INVENTORY, state: State_ = None, as_json: 
         for name, facts in found.items():
             for remark in node_remarks(name, facts, marks.get(name, {})):
                 say(remark)
+            for warning in probes[name].warnings:
+                say(f"{name}: {warning}")
     for facts in found.values():
         if isinstance(facts, NodeError):
             show_error(facts)
