@@ -293,10 +293,10 @@ def _inconsistent(jobs: Iterable[Job], attempts: Sequence[Attempt]) -> Iterator[
 def _left(place: Place) -> Iterator[str]:
     """Say what is left on a node whose controller ended; its agent ends when it notices that."""
     root = Path(place.sshd.node.root)
-    yield from (str(path) for path in (root / "jobs").iterdir())
     end = time.monotonic() + LEFT_S
     while (alive := _of(root)) and time.monotonic() < end:
         time.sleep(0.1)
+    yield from (str(path) for path in (root / "jobs").iterdir())
     yield from (f"process {pid}: {_read(pid, 'cmdline')!r}" for pid in alive)
 
 

@@ -61,6 +61,11 @@ def until(look: Callable[[], object], what: str) -> None:
     raise AssertionError(f"waited {DEADLINE_S} s for {what}")
 
 
+def forgotten(root: Path) -> None:
+    """Wait until a node has no attempt any more: it removes their folders when nobody waits for an answer."""
+    until(lambda: not list((root / "jobs").iterdir()), f"{root} to forget its attempts")
+
+
 def gone(pids: Path) -> bool:
     """Whether no process of those in the file lives."""
     return not any(start_time(int(pid)) for pid in pids.read_text().split())

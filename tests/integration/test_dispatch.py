@@ -13,7 +13,7 @@ from farm.errors import ExitCode
 from farm.recipe import Recipe
 from farm.store import Failure, Mark, State
 from tests.integration.farmkit import QUICK, Farm, Riscv64
-from tests.integration.nodekit import gated, gone, sleeping, until
+from tests.integration.nodekit import forgotten, gated, gone, sleeping, until
 from tests.integration.sshkit import Sshd
 from tests.unit.test_nodes import FACTS
 
@@ -34,7 +34,7 @@ def test_two_jobs_are_built_on_two_nodes_at_once_and_a_failing_one_stops_nobody(
     assert "error: no compiler" in farm.log("bad")
     assert sorted(farm.published) == sorted([str(one.wheel), str(two.wheel)])
     for node in farm.nodes:
-        assert list(Path(node.root, "jobs").iterdir()) == [], "confirmed, so forgotten (F22)"
+        forgotten(Path(node.root))  # confirmed (F22)
 
 
 def test_one_node_builds_several_at_once_and_never_more_than_it_may(farm: Farm) -> None:
@@ -121,7 +121,7 @@ def test_a_node_that_stays_away_loses_its_job_to_another_one(farm: Farm, sshds: 
     farm.queue("two", farm.gated("two"), Recipe(nodes=["f3"]))
     farm.open("two")
     farm.run()
-    assert not list(Path(farm.nodes[0].root, "jobs").iterdir()), "what was given up there is forgotten"
+    forgotten(Path(farm.nodes[0].root))
 
 
 def test_f11_of_two_names_for_one_machine_one_is_used(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
