@@ -252,16 +252,12 @@ def foresee(
         )
     with open_store(paths, looking=True) as store:
         wanted = {job.job_id: job.spec for job in store.jobs(ended=False)}
-        wanted |= {spec.job_id: spec for spec in specs if _is_open(store, spec)}
+        published = {job.job_id for job in store.jobs() if job.state is State.PUBLISHED}
+        wanted |= {spec.job_id: spec for spec in specs if spec.job_id not in published}
         experience = Experience(store, time.time())
         with ThreadPoolExecutor(FETCHES) as pool:
             sdists = pool.map(lambda spec: _fetch(spec, upstream, paths), wanted.values())
             return timeline.foresee(list(zip(wanted.values(), sdists, strict=True)), fit, experience, policy)
-
-
-def _is_open(store: Store, spec: JobSpec) -> bool:
-    """Return whether a job would be built if it were asked for now."""
-    return all(job.state is not State.PUBLISHED for job in store.jobs() if job.job_id == spec.job_id)
 
 
 def last_run(paths: Paths) -> Timeline | None:

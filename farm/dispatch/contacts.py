@@ -120,10 +120,6 @@ class Contacts:
         for name in self.all:
             self._schedule(name, 0.0)
 
-    def usable(self) -> list[Contact]:
-        """Return the nodes that may have new jobs."""
-        return [contact for contact in self.all.values() if contact.usable]
-
     def pending(self) -> bool:
         """Return whether a node was not heard of at all yet, or has something to forget."""
         return any(
@@ -340,9 +336,8 @@ class Contacts:
         """Return what is wrong with which node, as errors to show at the end."""
         for name, contact in self.all.items():
             if contact.trouble is not None:
-                yield NodeError(
-                    name, contact.reason, hint="`farm nodes` shows it; it is probed until it is well"
-                )
+                hint = "look at it with `farm nodes`; when it is mended, run `farm dispatch` again"
+                yield NodeError(name, contact.reason, hint=hint)
 
 
 def _own_disk(error: OSError, paths: Paths) -> FarmError:

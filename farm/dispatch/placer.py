@@ -111,7 +111,9 @@ class Placer:
                 for name, contact in contacts.items()
             }
             if all(whys.values()):
-                self._fail(self._ledger.jobs[item.job_id], Failure.NODE, placing.nobody(whys))
+                fix = "change its recipe or provision a node that has it, then `farm retry`"
+                message = f"{placing.nobody(whys)}; {fix}"
+                self._fail(self._ledger.jobs[item.job_id], Failure.NODE, message)
 
     def _node(self, contact: Contact) -> NodeState:
         assert contact.facts is not None  # noqa: S101  # the callers chose nodes that were asked

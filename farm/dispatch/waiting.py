@@ -12,7 +12,7 @@ from farm.dispatch.sources import Source
 from farm.errors import CycleError
 from farm.requires import OrderedJob, find_cycle, order, refuse_cycle
 from farm.schedule import Estimate, Needs, QueuedJob
-from farm.store import Job, State
+from farm.store import Failure, Job, State
 
 
 class Waiting:
@@ -24,6 +24,8 @@ class Waiting:
         self.sdists: dict[str, Path] = {}
         self._ordered: dict[str, OrderedJob] = {}
         self._edges: Mapping[str, frozenset[str]] | None = None
+        self._no_cycle = True
+        self._estimates: dict[str, Estimate] = {}
         self._queued: dict[str, QueuedJob] = {}
         self._largest = 0
 
@@ -31,44 +33,52 @@ class Waiting:
         """Take note that a job's sdist is on this controller."""
         self.sdists[job_id] = source.sdist
         self._ordered[job_id] = source.ordered
-        self._edges = None
+        self._edges, self._no_cycle = None, False
+        self._estimates.pop(job_id, None)
 
     def changed(self, job: Job) -> None:
-        """Forget what was concluded of a job; where it ended, of those that wait for it, too."""
+        """Forget what was concluded of a job."""
         self._queued.pop(job.job_id, None)
-        if job.state.ended and self._ordered.pop(job.job_id, None) is not None:
-            for other in self.waiting_for(job.job_id):
-                self._queued.pop(other, None)
-            self._edges = None
+        self._estimates.pop(job.job_id, None)
+        # One that had ended may be queued again, and with it a cycle.
+        self._no_cycle &= job.state is not State.QUEUED
 
     def learnt(self, project: str) -> None:
         """Forget the estimates of a project's jobs: there is something new to learn from."""
         for job_id, ordered in self._ordered.items():
             if ordered.project == project:
                 self._queued.pop(job_id, None)
+                self._estimates.pop(job_id, None)
 
     def met(self, largest_bytes: int) -> None:
         """Take note of a node: all estimates may have changed with what its history means."""
         self._largest = max(self._largest, largest_bytes)
         self._queued.clear()
+        self._estimates.clear()
 
-    def edges(self) -> Mapping[str, frozenset[str]]:
-        """Return for each job the unfinished ones that must be published first."""
+    def after(self, job_id: str) -> frozenset[str]:
+        """Return the unfinished jobs that must be published before one."""
         if self._edges is None:
             self._edges = order(self._ordered.values())
-        return self._edges
+        edges = self._edges.get(job_id, frozenset())
+        # Which jobs have ended is known to the ledger alone: one may be queued again at any time.
+        return frozenset(other for other in edges if other in self._ledger.jobs)
 
     def waiting_for(self, job_id: str) -> list[str]:
-        """Return the jobs that wait for one."""
-        return sorted(other for other, after in self.edges().items() if job_id in after)
+        """Return the jobs that wait for one that has not ended."""
+        return sorted(other for other in self._ledger.jobs if job_id in self.after(other))
 
     def cycle(self) -> tuple[str, CycleError] | None:
         """Return a job that waits for itself by way of others, and the error that names the way; or None."""
-        path = find_cycle(self.edges())
+        if self._no_cycle:
+            return None
+        edges = {job.job_id: self.after(job.job_id) for job in self._ledger.in_state(State.QUEUED)}
+        path = find_cycle(edges)
         if path is None:
+            self._no_cycle = True
             return None
         try:
-            refuse_cycle(self._ordered.values(), self.edges())
+            refuse_cycle(self._ordered.values(), edges)
         except CycleError as error:
             return path[0], error
         return None
@@ -80,20 +90,27 @@ class Waiting:
         ]
 
     def _candidate(self, job: Job) -> QueuedJob:
-        known = self._queued.get(job.job_id)
-        if known is None:
-            failures = self._ledger.store.failures(job.job_id) if job.attempt else {}
+        known, after = self._queued.get(job.job_id), self.after(job.job_id)
+        if known is None or known.after != after:
+            failures = self._failures(job)
             estimate = self.estimate(job)
             known = self._queued[job.job_id] = placing.queued(
-                job, self.needs(job, estimate), estimate, self.edges().get(job.job_id, frozenset()), failures
+                job, self.needs(job, estimate), estimate, after, failures
             )
         return known
 
     def estimate(self, job: Job) -> Estimate:
         """Return how much a job is expected to be, corrected by what its recipe and its failures say."""
-        failures = self._ledger.store.failures(job.job_id) if job.attempt else {}
-        estimate = self._experience.estimate(job.spec, self.sdists.get(job.job_id))
-        return placing.corrected(estimate, job.spec.recipe, failures, self._largest)
+        known = self._estimates.get(job.job_id)
+        if known is None:
+            estimate = self._experience.estimate(job.spec, self.sdists.get(job.job_id))
+            known = self._estimates[job.job_id] = placing.corrected(
+                estimate, job.spec.recipe, self._failures(job), self._largest
+            )
+        return known
+
+    def _failures(self, job: Job) -> Mapping[Failure, Mapping[str, int]]:
+        return self._ledger.store.failures(job.job_id) if job.attempt else {}
 
     def needs(self, job: Job, estimate: Estimate) -> Needs:
         """Return what a node must have for a job."""
