@@ -58,7 +58,6 @@ FACTS: Final = Facts(
     compilers={"cc1": "riscv64", "as": "riscv64"},
     pythons=("cp313",),
     apt_packages=frozenset(),
-    attempts=(),
     model="Banana Pi BPI-F3",
     selftest="",
     units="",

@@ -88,7 +88,6 @@ class Facts:
     """For which processor each compiler was built: under emulation they may run natively."""
     pythons: tuple[str, ...]
     apt_packages: frozenset[str]
-    attempts: tuple[str, ...]
     model: str
     """Which board it is; ``virtual`` under user emulation."""
     selftest: str
@@ -121,7 +120,7 @@ class Facts:
         for name, kind in _FACT_KINDS.items():
             if not isinstance(values[name], kind) or isinstance(values[name], bool):
                 raise TypeError(f"{name} is {values[name]!r}")
-        for name, collection in (("pythons", tuple), ("attempts", tuple), ("apt_packages", frozenset)):
+        for name, collection in (("pythons", tuple), ("apt_packages", frozenset)):
             if not all(isinstance(item, str) for item in values[name]):
                 raise TypeError(f"{name} holds something else than texts")
             values[name] = collection(values[name])
@@ -136,7 +135,7 @@ _FACT_KINDS: Final[Mapping[str, Any]] = {
     **dict.fromkeys(("model", "selftest", "units"), str),
     **dict.fromkeys(("runner_version", "cores", "memory_bytes", "disk_free_bytes"), int),
     **dict.fromkeys(("load", "clock"), int | float),
-    **dict.fromkeys(("pythons", "apt_packages", "attempts"), list),
+    **dict.fromkeys(("pythons", "apt_packages"), list),
     "speed": int | float | None,
     "compilers": dict,
 }

@@ -92,11 +92,6 @@ class OrderedJob:
 Queue = Mapping[tuple[str, str], Sequence[OrderedJob]]
 
 
-def build_requires(sdist: Path) -> tuple[Requirement, ...]:
-    """Return what an sdist needs to be built, without unpacking it; see :func:`declared`."""
-    return declared(sdist).build
-
-
 def declared(sdist: Path) -> Declared:
     """Return what an sdist (tar, compressed or not, or zip) says it needs.
 

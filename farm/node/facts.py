@@ -43,7 +43,6 @@ def probe(root: Path, environments: Path) -> Json:
         "clock": time.time(),
         "pythons": sorted(path.name for path in environments.glob("cp3*") if (path / "bin/python").exists()),
         "apt_packages": sorted(installed_packages()),
-        "attempts": sorted(path.name for path in (root / "jobs").glob("[!.]*") if path.is_dir()),
         "model": model(),
         "speed": _speed(),
         "selftest": selftest(root),

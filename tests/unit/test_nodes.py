@@ -48,7 +48,6 @@ FACTS = Facts(
     compilers={"cc1": "riscv64", "as": "riscv64"},
     pythons=("cp313",),
     apt_packages=frozenset({"libffi-dev"}),
-    attempts=(),
     model="Banana Pi BPI-F3",
     selftest="",
     units="",

@@ -16,7 +16,6 @@ from farm.recipe import Recipe
 from farm.requires import (
     Declared,
     OrderedJob,
-    build_requires,
     declared,
     find_cycle,
     marker_environment,
@@ -28,6 +27,10 @@ from tests.unit.plankit import spec
 DEFAULT = (Requirement("setuptools>=40.8.0"),)
 PYPROJECT = b'[build-system]\nrequires = ["cffi>=1.15", "Cython"]\n'
 PKG_INFO = b"Metadata-Version: 2.2\nName: demo\nVersion: 1.0\nRequires-Dist: numpy>=1.26\n\ntext\n"
+
+
+def build_requires(sdist: Path) -> tuple[Requirement, ...]:
+    return declared(sdist).build
 
 
 def requirements(*texts: str) -> tuple[Requirement, ...]:
