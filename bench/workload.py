@@ -6,7 +6,9 @@ How well a build spreads over cores and what a task needs of memory follow the l
 projects wait for one of six others, for the same Python.
 
 What the farm believes (nothing of the truth gets in another way):
-noisy: each job's cost times a factor, uniform in 0.5 ... 1.5; memory is known.
+noisy: each job's cost times a factor, uniform in 0.5 ... 1.5; memory is known. The default policy averages
+  the Pythons of a project, whose errors differ here (`farm.schedule.pool`).
+noisy by project: one such factor for all Pythons of a project, so that averaging helps nothing.
 cold: `farm.estimate.Knowledge` without history, fed with what it would see in reality:
   - sdist features. Bytes of source follow the cost only with a log-normal error of a factor e (sd 1.0 of
     the logarithm; with the shipped rates, 7 sdists measured for the cost list have 0.4, but the rates were
@@ -132,12 +134,15 @@ def _table_entry(rng: random.Random, cost: float, share: float, memory: int, *, 
     return Giant(cost / 3600 * factor, serial, memory) if known or listed else None
 
 
-def noisy(work: Workload, seed: int) -> Mapping[str, Estimate]:
-    """Return estimates that are off by up to half."""
+def noisy(work: Workload, seed: int, *, by_project: bool = False) -> Mapping[str, Estimate]:
+    """Return estimates that are off by up to half; by project: alike for all its Pythons."""
     rng = random.Random(f"noise {seed}")  # noqa: S311  # a simulation
     believed: dict[str, Estimate] = {}
+    factors: dict[str, float] = {}
     for build in work.builds:
         factor, truth = rng.uniform(0.5, 1.5), build.truth
+        if by_project:
+            factor = factors.setdefault(build.project, factor)
         believed[build.job_id] = Estimate(
             truth.serial_s * factor, truth.parallel_s * factor, truth.memory_bytes, 1.5
         )

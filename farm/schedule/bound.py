@@ -18,6 +18,8 @@ from typing import Final
 
 from farm.schedule.model import Estimate, Needs, NodeState, unmet
 
+NEGLIGIBLE_S: Final = 1e-9
+"""Nothing is shorter: nothing would not double, and the smallest numbers of a float have no middle."""
 GROUPS_AT_MOST: Final = 4
 """With more kinds of nodes than this, only the set of all of them is looked at: still a bound, less tight."""
 
@@ -177,7 +179,7 @@ def lower_bound(
     if not builds:
         return 0.0
     problem = _Problem(builds, nodes, loss, overhead_s)
-    high = max(head + tail + problem.least(build) for build, head, tail in problem.windows)
+    high = max(NEGLIGIBLE_S, *(head + tail + problem.least(build) for build, head, tail in problem.windows))
     if math.isinf(high):
         return math.inf
     low = 0.0
@@ -185,7 +187,7 @@ def lower_bound(
         low, high = high, high * 2
         if high > 1e12:  # noqa: PLR2004  # 30,000 years: only nodes that vanish could have done it
             return math.inf
-    while high - low > 1e-6 * high:
+    while high - low > max(1e-6 * high, NEGLIGIBLE_S):
         middle = (low + high) / 2
         low, high = (low, middle) if problem.possible(middle) else (middle, high)
     return low

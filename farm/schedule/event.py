@@ -11,8 +11,15 @@ from farm.schedule.ledger import Load
 from farm.schedule.model import Assignment, NodeState, QueuedJob, RunningJob
 from farm.schedule.plan import Booking, Item, Plan, Planner, Profile, Style, remaining
 
-STYLES: Final = (Style(0.5), Style(0.7), Style(0.5, share=0.4))
-FLOOR: Final = 0.5
+STYLES: Final = (
+    Style(0.5),
+    Style(0.2),
+    Style(0.7),
+    Style(0.5, share=0.5),
+    Style(0.5, share=0.34),
+    Style(0.5, share=0.25),
+)
+FLOOR: Final = 0.2
 NOW_S: Final = 1e-9
 SMALL: Final = 4000
 """Jobs x nodes up to which all are planned at once, in all styles."""

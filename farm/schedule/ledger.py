@@ -31,7 +31,7 @@ class Load:
         A job alone on a node may always run one task: that it is able was checked with `unmet`, and an
         estimate of memory that is too high must not make it wait for ever.
         """
-        if self.cores < 1 or self.jobs >= self.slots:
+        if not self.open:
             return 0
         fits = self.cores if memory_bytes <= 0 else min(self.cores, max(0, self.memory) // memory_bytes)
         return max(fits, 1) if self.jobs == 0 else fits

@@ -15,6 +15,7 @@ from farm.schedule.event import Decision, Event
 from farm.schedule.ledger import able, loads_of
 from farm.schedule.model import Assignment, FarmState, Needs, NodeState, QueuedJob, RunningJob
 from farm.schedule.plan import Item
+from farm.schedule.pool import Pool
 
 
 class LookAhead:
@@ -28,6 +29,7 @@ class LookAhead:
         self._sorted: list[Item] = []
         self._nodes: list[NodeState] = []
         self._able: dict[Needs, list[str]] = {}
+        self._pool = Pool()
 
     def assign(self, state: FarmState) -> Sequence[Assignment]:
         """Return what is to be started now."""
@@ -35,6 +37,7 @@ class LookAhead:
 
     def decide(self, state: FarmState) -> Decision:
         """Plan, and return what starts now with what waits for which place."""
+        state = self._pool.pooled(state)
         loads = loads_of(state)
         if not state.queued or not any(load.open for load in loads.values()):
             return Decision((), {})

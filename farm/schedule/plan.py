@@ -13,7 +13,7 @@ from farm.schedule.model import NodeState, QueuedJob, RunningJob
 UNITS_A_CORE: Final = 4
 """Memory is booked in units of a quarter of what a node has for each core."""
 COLD_SPREAD: Final = 1.7
-DOUBT: Final = 1.5
+DOUBT: Final = 0.7
 """A job is feared to take longer by so many times its spread above 1, as found best by bench.schedule, ..."""
 FEAR: Final = 3.0
 """... but never more than this many times as long as expected."""
@@ -149,6 +149,26 @@ def remaining(job: RunningJob, speed: float) -> float:
     return max(left, OVERDUE * (job.estimate.spread - 1) * job.elapsed_s, 1.0)
 
 
+def _in_order(items: Sequence[Item]) -> list[Item]:
+    """Return the items with each after all it waits for, else as they are.
+
+    Booked before what it waits for, a job would hold a place that it can't use yet; perhaps the only one.
+    """
+    by_id = {item.job.job_id: item for item in items}
+    ordered: dict[str, Item] = {}
+
+    def add(item: Item, path: frozenset[str]) -> None:
+        name = item.job.job_id
+        for before in sorted(item.job.after):
+            if before in by_id and before not in ordered and before not in path:
+                add(by_id[before], path | {name})
+        ordered.setdefault(name, item)
+
+    for item in items:
+        add(item, frozenset({item.job.job_id}))
+    return list(ordered.values())
+
+
 @dataclass(frozen=True, slots=True)
 class Booking:
     """Where, how wide and when a job is planned to run."""
@@ -195,7 +215,7 @@ class Planner:
         )
         bookings: list[Booking] = []
         end = late = 0.0
-        for item in order:
+        for item in _in_order(order):
             if booking := self._place(item, able[item.job.job_id]):
                 bookings.append(booking)
                 self._ends[item.job.job_id] = booking.end_s

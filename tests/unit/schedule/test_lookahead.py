@@ -7,6 +7,7 @@ from hypothesis import given
 from farm.schedule import Assignment, FarmState, LookAhead, NodeState, RunningJob, unmet
 from farm.schedule.bound import Build
 from farm.schedule.ledger import loads_of
+from farm.schedule.pool import Pool
 from farm.schedule.simulate import Fixed, simulate
 from tests.unit.schedule.farms import board, boards, cost, job, queues, states
 
@@ -17,6 +18,7 @@ HOUR = 3600.0
 def test_f11_an_empty_node_waits_only_for_a_job_that_ends_sooner_elsewhere(state: FarmState) -> None:
     """So it is for each job that could start there; or the plan has booked the node itself for a job."""
     decision = LookAhead().decide(state)
+    state = Pool().pooled(state)  # what it believes
     booked = {booking.node.name for booking in decision.waits.values()}
     used = booked | {item.node for item in state.running} | {item.node for item in decision.assignments}
     loads = loads_of(state)
@@ -101,3 +103,11 @@ def test_a_large_farm_is_planned_in_parts_within_all_limits() -> None:
     started = LookAhead().assign(FarmState(queue, (), nodes))
     assert len({item.node for item in started}) == 120
     assert len(started) == len({item.job_id for item in started})
+
+
+def test_what_waits_takes_no_place_from_what_it_waits_for() -> None:
+    """Jobs that are expected to take no time at all are as urgent as what waits for them."""
+    nothing, something = cost(0.0), cost(2.0, serial=0.0)
+    queue = [job("first", nothing), job("last", something, after=frozenset({"first"}))]
+    started = LookAhead().assign(FarmState(queue, [], [board("a", cores=1)]))
+    assert [item.job_id for item in started] == ["first"]

@@ -4,8 +4,10 @@ import dataclasses
 
 import pytest
 
-from farm.schedule import POLICIES, Estimate, Needs, unmet
-from tests.unit.schedule.farms import GB, board
+from farm.schedule import POLICIES, Estimate, FarmState, Needs, RunningJob, unmet
+from farm.schedule.bound import Build, lower_bound
+from farm.schedule.ledger import loads_of
+from tests.unit.schedule.farms import GB, board, cost
 
 
 @pytest.mark.parametrize(
@@ -35,3 +37,15 @@ def test_amdahl() -> None:
 
 def test_looking_ahead_is_the_default() -> None:
     assert next(iter(POLICIES)) == "lookahead"
+
+
+def test_work_that_is_next_to_nothing_has_a_bound() -> None:
+    for seconds in (0.0, 5e-324, 1e-300):
+        builds = [Build("a", cost(seconds), Needs("cp313")), Build("b", cost(0.0), Needs("cp313"))]
+        assert lower_bound(builds, [board("x")]) < 1e-6
+
+
+def test_a_node_whose_memory_is_overbooked_gets_nothing_more() -> None:
+    running = [RunningJob("a", "x", 1, 1.0, cost(memory=20 * GB))]
+    (load,) = loads_of(FarmState([], running, [board("x")])).values()
+    assert load.room(0) == 0
