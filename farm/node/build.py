@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pyproject_hooks import BuildBackendHookCaller
 
 ANSWER_S = 10
+HOOK = str(WRAPPERS / "hook")
 
 
 class Build:
@@ -254,7 +255,7 @@ class Build:
             cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
         ) -> None:
             own = {"PATH": path, "VIRTUAL_ENV": str(environment), **(extra_environ or {})}
-            self.call([str(WRAPPERS / "hook"), *cmd], Path(cwd or source), room, own)
+            self.call([HOOK, *cmd], Path(cwd or source), room, own)
 
         return BuildBackendHookCaller(
             str(source),
@@ -350,6 +351,7 @@ class Build:
     ) -> None:
         """Run one command with the build's variables, in the sandbox where there is one; see Supervisor."""
         say("$ " + " ".join(command))
+        program = Path(command[1] if command[0] == HOOK else command[0]).name
         own = {**self.variables, **(extra or {})}
         if not self.no_sandbox:
             own = own if room.network else {**OFFLINE, **without_proxies(own)}
@@ -357,7 +359,7 @@ class Build:
             room = Room(room.writable, (*tools, *room.readable), network=room.network)
             command = sandbox.command(command, cwd, room, self.root)
         try:
-            self.supervisor.call(command, cwd, own, failure, message, output)
+            self.supervisor.call(command, cwd, own, failure, message, program=program, output=output)
         except StepError as error:
             if error.failure == "build" and not room.network and NO_NETWORK.search(self.supervisor.tail()):
                 text = f"{error}; it wanted the network, which builds do not have (recipe key build_network)"

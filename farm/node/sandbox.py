@@ -17,8 +17,9 @@ import pwd
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,8 @@ NAME = "bubblewrap"
 # Provisioning writes them; tests have their own.
 SETTINGS = Path(os.environ.get("WHEELFARM_SETTINGS", "/etc/wheelfarm"))
 # Homes and keys; /run has the sockets of services: the user's own systemd would run anything.
-HIDDEN = ("/home", "/root", "/run", "/tmp", "/var/tmp", "/mnt", "/media", "/srv")  # noqa: S108
+HIDDEN = ("/home", "/root", "/run", "/mnt", "/media", "/srv")
+TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108  # a private one, in memory; TMPDIR is in the work folder
 RESOLVER = Path("/etc/resolv.conf")
 PROBE_S = 20
 
@@ -50,22 +52,26 @@ def command(argv: Sequence[str], cwd: Path, room: Room, root: Path) -> list[str]
     options += ["--cap-drop", "ALL"]
     options += ["--share-net"] if room.network else []
     options += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
-    for folder in _hidden(root):
+    hidden = _there([*map(Path, HIDDEN), Path(pwd.getpwuid(os.getuid()).pw_dir), SETTINGS, root])
+    for folder in sorted(
+        hidden | _there(map(Path, TEMPORARY))
+    ):  # outer ones first: they cover what is in them
         options += ["--tmpfs", str(folder)]
     if room.network and (resolver := RESOLVER.resolve()) != RESOLVER and resolver.exists():
         options += ["--ro-bind", str(resolver), str(resolver)]
-    for path in room.readable:
+    # A Python that is not the system's may be in somebody's home.
+    own = [Path(sys.base_prefix)] if hidden & set(Path(sys.base_prefix).parents) else []
+    for path in (*own, *room.readable):
         options += ["--ro-bind", str(path), str(path)]
     for path in room.writable:
         options += ["--bind", str(path), str(path)]
+    for folder in sorted(hidden):
+        options += ["--remount-ro", str(folder)]
     return [str(PROGRAM), *options, "--chdir", str(cwd), "--", *argv]
 
 
-def _hidden(root: Path) -> list[Path]:
-    """Return what is covered, folders before those in them: a cover hides the covers below it."""
-    wanted = [*map(Path, HIDDEN), Path(pwd.getpwuid(os.getuid()).pw_dir), SETTINGS, root]
-    found = {path.resolve() for path in wanted if path.is_dir()} - {Path("/")}
-    return sorted(path for path in found if not found & set(path.parents))
+def _there(folders: Iterable[Path]) -> set[Path]:
+    return {path.resolve() for path in folders if path.is_dir()} - {Path("/")}
 
 
 def why_not(root: Path) -> str:

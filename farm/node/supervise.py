@@ -110,11 +110,14 @@ class Supervisor:
         variables: Mapping[str, str],
         failure: str = "build",
         message: str = "the build did not succeed",
+        *,
+        program: str = "",
         output: Path | None = None,
     ) -> None:
         """Run one command; if it fails, so does the job, with class ``failure`` or a better one.
 
-        What it writes goes into the log, or to ``output``, which must not be there yet.
+        What it writes goes into the log, or to ``output``, which must not be there yet. ``program`` is what
+        it is called in messages, if not by its first word.
         """
         before = self._usage()
         with contextlib.ExitStack() as stack:
@@ -131,7 +134,7 @@ class Supervisor:
         if self._stopped:
             raise self._stopped
         if code:
-            text = f"{message}: {Path(command[0]).name} ended with code {code}"
+            text = f"{message}: {program or Path(command[0]).name} ended with code {code}"
             now = self._usage()
             if now.refused_processes > before.refused_processes:
                 text += f"; it wanted more than {self.order.limit('processes'):g} processes at once"

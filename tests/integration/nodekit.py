@@ -49,7 +49,7 @@ target.mkdir(parents=True)
 shutil.copyfile(wheel, target / pathlib.Path(wheel).name.replace("-linux_", "-manylinux_2_39_"))
 """
 DEADLINE_S = 30
-# Backends of most tests meet them at files outside of their folders. Without the sandbox, then: test_sandbox.py has it.
+# Backends of most tests meet them at files outside of their folders: no sandbox, but in test_sandbox.py.
 os.environ["WHEELFARM_BWRAP"] = "/nonexistent"
 
 
