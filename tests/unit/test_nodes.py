@@ -147,6 +147,10 @@ def test_a_good_node_is_fit() -> None:
         ({"isa": ""}, "less than rv64gc"),
         ({"disk_free_bytes": 100 << 20}, "100 MiB of disk"),
         ({"selftest": "gcc ended with code 1: no ld"}, "can't compile: gcc ended with code 1: no ld"),
+        (
+            {"sandbox": "bubblewrap is not installed"},
+            "no sandbox: bubblewrap is not installed; `farm provision`",
+        ),
     ],
 )
 def test_f18_f21_an_unfit_node_gets_no_job(change: dict[str, object], why: str) -> None:
@@ -198,3 +202,19 @@ def test_slots_may_be_left_to_cores_and_memory() -> None:
 def test_labels_are_a_list_of_words() -> None:
     with pytest.raises(InputError, match="farm_labels is 'vector', not a list of words"):
         fleet_of(inventory(**{**ALL, "sg": {**BUILDER, "farm_labels": "vector"}}), "inv")
+
+
+def test_only_the_inventory_s_own_words_allow_builds_without_a_sandbox() -> None:
+    allow = "farm_allow_unsandboxed_builds"
+    bare = replace(FACTS, sandbox="bwrap ended with code 1: no namespaces")
+
+    def node(value: object) -> Node:
+        fleet = fleet_of(inventory(**{**ALL, "sg": {**ALL["sg"], allow: value}}), "inv")
+        return next(node for node in fleet.builders if node.name == "sg")
+
+    allowed, strict = node(True), node(False)  # noqa: FBT003
+    assert unfit(bare, allowed) is None
+    assert "no namespaces" in (unfit(bare, strict) or "")
+    for value in ("yes", "true", 1, None):
+        with pytest.raises(InputError, match="not true or false"):
+            node(value)
