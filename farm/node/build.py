@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from farm.node import facts, sandbox
+from farm.node import facts, forward, sandbox
 from farm.node.environment import (
     BuildSystem,
     Environments,
@@ -168,12 +168,13 @@ class Build:
         if constraints:
             self.constraints = self.at.work / "constraints.txt"
             self.constraints.write_text("".join(f"{item}\n" for item in constraints), encoding="utf-8")
-        distcc = " ".join(str(host) for host in _list(read_json(SETTINGS / "distcc.json").get("hosts")))
-        if distcc and not self.open:
-            say("compile helpers are not used: the build has no network")
-            distcc = ""
-        if distcc:
-            self.toolchain["distcc_hosts"] = distcc
+        hosts = [str(host) for host in _list(read_json(SETTINGS / "distcc.json").get("hosts"))]
+        if hosts:
+            self.toolchain["distcc_hosts"] = " ".join(hosts)
+        inside: list[str] = []
+        if hosts and not self.open:
+            inside, outside, hosts = forward.ways(hosts, self.at.work)
+            self.supervisor.call([sys.executable, "-P", forward.__file__, *outside], self.at.work, {})
         url, view = str(read_json(SETTINGS / "node.json").get("index") or ""), str(self.spec["python"])
         self.index = FarmIndex(url, self.at.cache / "index" / view, say, python_of(self.at.tools))
         own = self.spec["environment"]
@@ -184,8 +185,13 @@ class Build:
             epoch=source_epoch(source),
             debug=bool(self.spec["debug"]),
             constraints=self.constraints,
-            distcc_hosts=distcc,
-            own={**self.download_cache(), **self.index.variables(), **own},
+            distcc_hosts=" ".join(hosts),
+            own={
+                "FARM_FORWARDS": " ".join(inside),
+                **self.download_cache(),
+                **self.index.variables(),
+                **own,
+            },
         )
 
     def download_cache(self) -> dict[str, str]:
@@ -320,7 +326,7 @@ class Build:
 
         A project that has its crates with it may want none of these: that none can be had is no failure yet.
         """
-        for manifest in manifests(source) if shutil.which("cargo") else ():
+        for manifest in manifests(source) if shutil.which("cargo", path=self.variables["PATH"]) else ():
             # Run elsewhere: the project's own .cargo/config.toml could have it start any program.
             command = ["cargo", "fetch", "--manifest-path", str(manifest)]
             try:

@@ -6,6 +6,7 @@ and tests/vm.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -291,6 +292,44 @@ def test_crates_are_fetched_before_anything_of_the_project_runs(board: Board, pr
     assert prey.listener.came == 2
     assert "offline true" in board.log()
     assert list(result["phases_s"]).index("fetch") < list(result["phases_s"]).index("environment")
+
+
+def test_compile_helpers_are_reached_and_nothing_else(board: Board, prey: Prey, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as helper:
+        port = helper.getsockname()[1]
+        hosts = [f"127.0.0.1:{port}/8,lzo", "localhost"]
+        (tmp_path / "settings/distcc.json").write_text(json.dumps({"hosts": hosts}))
+        backend = f"""
+        import os, pathlib, socket
+        def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+            (host,) = os.environ["DISTCC_HOSTS"].split()
+            address, options = host.split("/")
+            name, port = address.split(":")
+            with socket.create_connection((name, int(port)), timeout=5) as link:
+                link.sendall(b"preprocessed text")
+                link.shutdown(socket.SHUT_WR)
+                print("compiled", options, link.makefile("rb").read())
+            for port in ({port}, {prey.listener.port}):
+                try:
+                    socket.create_connection(("127.0.0.1", port), timeout=5)
+                    raise SystemExit("reached")
+                except OSError as error:
+                    print("not reached", error)
+            pathlib.Path(wheel_directory, "{WHEEL}").write_bytes(b"a wheel")
+            return "{WHEEL}"
+        """
+        board.start(board.bring(make_sdist(backend)))
+        helper.settimeout(30)
+        link, _ = helper.accept()
+        with link:
+            assert link.makefile("rb").read() == b"preprocessed text"
+            link.sendall(b"an object")
+        result = board.finished()
+    assert result["failure"] is None, board.log()
+    assert "compiled 8,lzo b'an object'" in board.log()
+    assert board.log().count("not reached") == 2
+    assert result["toolchain"]["distcc_hosts"] == " ".join(hosts)
+    assert prey.listener.came == 0
 
 
 def test_over_ssh_the_inventory_decides(sshd: Sshd, farm_node: Path, tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def test_only_the_inventory_s_own_words_allow_builds_without_a_sandbox() -> None
         fleet = fleet_of(inventory(**{**ALL, "sg": {**ALL["sg"], allow: value}}), "inv")
         return next(node for node in fleet.builders if node.name == "sg")
 
-    allowed, strict = node(True), node(False)  # noqa: FBT003
+    allowed, strict = node(True), node(False)
     assert unfit(bare, allowed) is None
     assert "no namespaces" in (unfit(bare, strict) or "")
     for value in ("yes", "true", 1, None):

@@ -59,6 +59,7 @@ class VirtualMachine:
             "ansible_ssh_common_args": f"{known} -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes",
             "farm_build_user": USER,
             "farm_node_dir": str(HOME),
+            "node_runner_source": str(REPOSITORY),
             "virtual_board_kind": "system",
             "virtual_board_qemu_cpu": "rv64",
             "virtual_board_start_timeout": BOOT_S,
