@@ -29,7 +29,7 @@ def ways(hosts: Sequence[str], folder: Path) -> tuple[list[str], list[str], list
     inside, outside, called = [], [], []
     for number, host in enumerate(hosts):
         match = HELPER.fullmatch(host)
-        if match is None or host == "localhost":
+        if match is None or match[1] == "localhost":
             continue
         port, name = f"{LOOPBACK}:{FIRST_PORT + number}", f"unix:{folder}/helper{number}"
         inside += [f"tcp:{port}", name]
