@@ -8,13 +8,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from farm.executor.ssh import SshExecutor
-from farm.nodes import Node, read_fleet
+from farm.nodes import Address, Node
 from farm.paths import REPOSITORY
 from tests.integration.sandboxed import HostileBuilds, install_builder
 from tests.integration.sshkit import free_port
@@ -43,8 +43,10 @@ class VirtualMachine:
 
     @property
     def node(self) -> Node:
-        (node,) = read_fleet(self.inventory).builders
-        return node
+        """As the farm would read it: nothing allows builds without a sandbox."""
+        own = self.directory / "ssh"
+        address = Address("vm", "127.0.0.1", self.port, USER, own / "id_ed25519", own / "known_hosts")
+        return Node(address, slots=1, root=str(HOME))
 
     def write_inventory(self) -> None:
         state = self.directory / "ssh"
@@ -131,8 +133,7 @@ class MachinePlace:
         return f"{HOME}/{self.name}"
 
     def executor(self) -> SshExecutor:
-        node = self.machine.node
-        self.made.append(SshExecutor(Node(node.address, node.slots, self.root, unsandboxed=node.unsandboxed)))
+        self.made.append(SshExecutor(replace(self.machine.node, root=self.root)))
         return self.made[-1]
 
     def shell(self, script: str) -> str:
