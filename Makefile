@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo clean-demo preflight test check venv lock
+.PHONY: demo clean-demo preflight test test-vm check venv lock
 
 demo: preflight
 	$(MAKE) --no-print-directory venv
@@ -22,7 +22,13 @@ preflight:
 test: preflight
 	$(MAKE) --no-print-directory check
 	$(BIN)/ansible-playbook playbooks/controller.yml --extra-vars controller_for_tests=true
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests -m "not vm"
+
+# The sandbox on Debian's own riscv64 kernel, in a virtual machine.
+test-vm: preflight
+	$(MAKE) --no-print-directory venv
+	$(BIN)/ansible-playbook playbooks/controller.yml
+	$(BIN)/pytest tests/vm
 
 check: $(STAMP)
 	$(BIN)/ruff check .

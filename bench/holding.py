@@ -61,6 +61,7 @@ FACTS: Final = Facts(
     model="Banana Pi BPI-F3",
     selftest="",
     units="",
+    sandbox="bubblewrap",
     speed=1.0,
 )
 

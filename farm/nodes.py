@@ -19,6 +19,8 @@ GC: Final = frozenset("imafdc")
 SSH_PORT: Final = 22
 UNSAFE: Final = "__ansible_unsafe"
 MIN_DISK_BYTES: Final = 2 << 30
+SANDBOX: Final = "bubblewrap"
+ALLOW: Final = "farm_allow_unsandboxed_builds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Node:
     root: str
     labels: frozenset[str] = frozenset()
     """What recipes may ask for by ``features``, besides toolchains and ISA extensions."""
+    unsandboxed: bool = False
+    """Whether builds may run where there is no sandbox; the inventory says so in so many words."""
 
     @property
     def name(self) -> str:
@@ -95,8 +99,15 @@ class Facts:
     units: str
     """Why systemd, which runs it, can't run its builds, so that nothing limits their memory and processes;
     empty if it can, or does not run it."""
+    sandbox: str
+    """What builds are shut in by, ``bubblewrap``, or why they can't be."""
     speed: float | None
     """Of one core against the reference core, as provisioning measured it; None before that."""
+
+    @property
+    def sandboxed(self) -> bool:
+        """Whether builds are shut in."""
+        return self.sandbox == SANDBOX
 
     @property
     def extensions(self) -> frozenset[str]:
@@ -132,7 +143,7 @@ _FACT_KINDS: Final[Mapping[str, Any]] = {
         ("hostname", "machine", "machine_id", "boot_id", "kernel", "os", "isa", "gcc", "gcc_march", "rustc"),
         str,
     ),
-    **dict.fromkeys(("model", "selftest", "units"), str),
+    **dict.fromkeys(("model", "selftest", "units", "sandbox"), str),
     **dict.fromkeys(("runner_version", "cores", "memory_bytes", "disk_free_bytes"), int),
     **dict.fromkeys(("load", "clock"), int | float),
     **dict.fromkeys(("pythons", "apt_packages"), list),
@@ -223,6 +234,7 @@ def _node(name: str, variables: Mapping[str, object], source: str) -> Node:
         slots=need.number("farm_slots") if "farm_slots" in variables else None,
         root=need("farm_node_dir"),
         labels=need.words("farm_labels") if "farm_labels" in variables else frozenset(),
+        unsandboxed=ALLOW in variables and need.flag(ALLOW),
     )
 
 
@@ -276,6 +288,16 @@ class _Needs:
             )
         return frozenset(value)
 
+    def flag(self, key: str) -> bool:
+        """Return true or false: only YAML's own, for a word may mean anything."""
+        value = self.variables[key]
+        if not isinstance(value, bool):
+            raise InputError(
+                f"{self.source}: host {self.host}: {key} is {value!r}, not true or false",
+                hint=f"write {key}: true, without quotes",
+            )
+        return value
+
     def number(self, key: str) -> int:
         """Return a whole number from 1."""
         text = self(key)
@@ -287,7 +309,7 @@ class _Needs:
         return int(text)
 
 
-def unfit(facts: Facts) -> str | None:
+def unfit(facts: Facts, node: Node) -> str | None:
     """Return why a node must not be given jobs, or None where it may (F18, F20)."""
     beyond = _beyond(facts.gcc_march)
     checks = (
@@ -300,6 +322,10 @@ def unfit(facts: Facts) -> str | None:
         (
             facts.disk_free_bytes < MIN_DISK_BYTES,
             f"only {facts.disk_free_bytes >> 20} MiB of disk are free; make room",
+        ),
+        (
+            not (facts.sandboxed or node.unsandboxed),
+            f"it has no sandbox: {facts.sandbox}; `farm provision` it, or set {ALLOW}: true in the inventory",
         ),
     )
     return next((why for failed, why in checks if failed), None)

@@ -75,6 +75,9 @@ class Recipe(BaseModel):
     timeout_s: Annotated[int, Field(gt=0)] = 4 * 3600
     """Seconds after which the node itself ends the build (F30)."""
 
+    build_network: Annotated[str, Field(pattern=r"^(\S.*)?$")] = ""
+    """Why the build itself needs the network, in one line, for who installs the wheel; empty: it has none."""
+
     nodes: list[NodeName] = []
     """The only nodes that may build it; empty: all."""
 

@@ -243,7 +243,9 @@ def foresee(
     """
     found = {name: probe.answer for name, probe in probe_all(nodes).items()}
     fit = {
-        node: facts for node in nodes if isinstance(facts := found[node.name], Facts) and unfit(facts) is None
+        node: facts
+        for node in nodes
+        if isinstance(facts := found[node.name], Facts) and unfit(facts, node) is None
     }
     if not fit:
         raise next(

@@ -8,24 +8,24 @@ from dataclasses import asdict
 from rich.text import Text
 
 from farm.errors import NodeError
-from farm.nodes import Facts, unfit
+from farm.nodes import Facts, Node, unfit
 from farm.service import Planned
 from farm.store import Job, Mark, NodeMark
 
 Marks = Mapping[Mark, NodeMark]
-NODE_COLUMNS = ("node", "state", "board", "ISA", "cores", "memory", "load", "disk")
+NODE_COLUMNS = ("node", "state", "board", "ISA", "cores", "memory", "load", "disk", "sandbox")
 
 
-def node_row(name: str, facts: Facts | NodeError, marks: Marks) -> list[str | Text]:
+def node_row(node: Node, facts: Facts | NodeError, marks: Marks) -> list[str | Text]:
     """Return a node's cells for `farm nodes`; why it is not ready is said below the table."""
     if isinstance(facts, NodeError):
-        return [name, Text("unreachable", "red")]
-    state = Text("unfit", "red") if unfit(facts) else Text("ready", "green")
-    if marks and not unfit(facts):
+        return [node.name, Text("unreachable", "red")]
+    state = Text("unfit", "red") if unfit(facts, node) else Text("ready", "green")
+    if marks and not unfit(facts, node):
         state = Text(" ".join(marks), "yellow")
     speed = f" x{facts.speed:.1f}" if facts.speed else ""
     return [
-        name,
+        node.name,
         state,
         facts.model or facts.os,
         facts.isa.split("_")[0],
@@ -33,11 +33,13 @@ def node_row(name: str, facts: Facts | NodeError, marks: Marks) -> list[str | Te
         f"{facts.memory_bytes / 2**30:.0f}G",
         f"{facts.load:.1f}",
         f"{facts.disk_free_bytes / 2**30:.0f}G",
+        Text("yes", "green") if facts.sandboxed else Text("none", "yellow"),
     ]
 
 
-def node_remarks(name: str, facts: Facts | NodeError, marks: Marks) -> list[str]:
+def node_remarks(node: Node, facts: Facts | NodeError, marks: Marks) -> list[str]:
     """Return what there is to say of a node below the table."""
+    name = node.name
     remarks = [f"{name}: {mark.mark}: {mark.reason}" for mark in marks.values()]
     if isinstance(facts, NodeError):
         return remarks
@@ -45,8 +47,10 @@ def node_remarks(name: str, facts: Facts | NodeError, marks: Marks) -> list[str]
     others = sorted({machine for machine in facts.compilers.values() if machine != facts.machine})
     native = f" (run as {', '.join(others)}, not under emulation)" if others else ""
     remarks.insert(0, f"{name}: {facts.os}; {' '.join(facts.pythons)}; {tools}{native}")
-    if why := unfit(facts):
+    if why := unfit(facts, node):
         remarks.append(f"{name}: unfit: {why}")
+    elif not facts.sandboxed:
+        remarks.append(f"{name}: builds run without a sandbox, as the inventory allows: {facts.sandbox}")
     if facts.units:
         remarks.append(f"{name}: builds have no limit of memory and processes: {facts.units}")
     if facts.speed is None:
@@ -54,14 +58,14 @@ def node_remarks(name: str, facts: Facts | NodeError, marks: Marks) -> list[str]
     return remarks
 
 
-def node_json(facts: Facts | NodeError, marks: Marks) -> dict[str, object]:
+def node_json(node: Node, facts: Facts | NodeError, marks: Marks) -> dict[str, object]:
     """Return a node for `farm nodes --json`."""
     kept_out = {str(mark.mark): {"reason": mark.reason, "since": mark.since} for mark in marks.values()}
     if isinstance(facts, NodeError):
         return {"error": facts.message, "hint": facts.hint, "marks": kept_out}
     content = asdict(facts)
     content["apt_packages"] = sorted(facts.apt_packages)
-    return {**content, "unfit": unfit(facts), "marks": kept_out}
+    return {**content, "sandboxed": facts.sandboxed, "unfit": unfit(facts, node), "marks": kept_out}
 
 
 def planned_json(item: Planned) -> dict[str, object]:

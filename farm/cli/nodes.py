@@ -43,24 +43,27 @@ def provision(
 @app.command("nodes")
 def show_nodes(inventory: Inventory = INVENTORY, state: State_ = None, as_json: AsJson = False) -> None:
     """Ask every builder what it is and whether it may be given jobs."""
-    probes = service.probe_all(read_fleet(inventory).builders)
-    found = {name: probe.answer for name, probe in probes.items()}
+    builders = read_fleet(inventory).builders
+    probes = service.probe_all(builders)
+    found = {node: probes[node.name].answer for node in builders}
     with service.open_store(Paths.of(inventory, state), looking=True) as store:
         marks = store.marks()
     if as_json:
-        print_json({name: node_json(facts, marks.get(name, {})) for name, facts in found.items()})
+        print_json(
+            {node.name: node_json(node, facts, marks.get(node.name, {})) for node, facts in found.items()}
+        )
     else:
-        rows = [node_row(name, facts, marks.get(name, {})) for name, facts in found.items()]
+        rows = [node_row(node, facts, marks.get(node.name, {})) for node, facts in found.items()]
         console.print(table(*NODE_COLUMNS, rows=rows))
-        for name, facts in found.items():
-            for remark in node_remarks(name, facts, marks.get(name, {})):
+        for node, facts in found.items():
+            for remark in node_remarks(node, facts, marks.get(node.name, {})):
                 say(remark)
-            for warning in probes[name].warnings:
-                say(f"{name}: {warning}")
+            for warning in probes[node.name].warnings:
+                say(f"{node.name}: {warning}")
     for facts in found.values():
         if isinstance(facts, NodeError):
             show_error(facts)
-    if any(isinstance(facts, NodeError) or unfit(facts) for facts in found.values()):
+    if any(isinstance(facts, NodeError) or unfit(facts, node) for node, facts in found.items()):
         raise typer.Exit(ExitCode.NODE)
 
 

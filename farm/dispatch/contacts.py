@@ -235,7 +235,7 @@ class Contacts:
     def _known(self, contact: Contact, facts: Facts, held: Mapping[str, AttemptState]) -> None:
         contact.facts = facts
         self._listener.node_known(contact)
-        why = unfit(facts) or self._twin(contact)
+        why = unfit(facts, contact.node) or self._twin(contact)
         if why:
             self.quarantine(contact, Trouble.UNFIT, why)
         elif contact.trouble is not Trouble.SICK:

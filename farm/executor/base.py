@@ -65,6 +65,7 @@ class Build:
             "apt_packages": recipe.apt_packages,
             "build_constraints": recipe.build_constraints,
             "environment": recipe.environment,
+            "build_network": recipe.build_network,
             "debug": recipe.debug,
             "width": self.width,
         }

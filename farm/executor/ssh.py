@@ -150,7 +150,8 @@ class SshExecutor:
         self._link.close()
 
     def _start(self, launch: Launch) -> Mapping[str, object]:
-        return self._ask("start", attempt=launch.attempt_id, spec=launch.to_json())
+        spec = {**launch.to_json(), "unsandboxed": self.node.unsandboxed}
+        return self._ask("start", attempt=launch.attempt_id, spec=spec)
 
     def _ask(self, operation: str, timeout_s: float = 0.0, **fields: object) -> Mapping[str, object]:
         return self._open().request(operation, timeout_s or ANSWER_S, **fields)

@@ -42,7 +42,8 @@ def main() -> int:
     elif options.command in {"calibrate", "health"}:
         from farm.node import calibrate  # noqa: PLC0415
 
-        print(json.dumps(calibrate.calibrate() if options.command == "calibrate" else calibrate.health()))
+        measure = options.command == "calibrate"
+        print(json.dumps(calibrate.calibrate() if measure else calibrate.health(options.root)))
     else:
         from farm.node.attempt import RefusedError, order_of  # noqa: PLC0415
         from farm.node.launch import in_place  # noqa: PLC0415

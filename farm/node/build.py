@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
-import time
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
-from farm.node import facts
+from farm.node import facts, forward, sandbox
 from farm.node.environment import (
     BuildSystem,
     Environments,
@@ -24,28 +22,21 @@ from farm.node.environment import (
     pinned,
     python_of,
 )
-from farm.node.failure import StepError
+from farm.node.failure import NO_NETWORK, StepError
 from farm.node.farm_index import FarmIndex
 from farm.node.files import Json, artifacts, read_json, sha256_of, write_json
-from farm.node.source import source_epoch, unpack
+from farm.node.places import WRAPPERS, Places, claim, forget_old_caches, held, make_folders
+from farm.node.sandbox import SETTINGS, Room, take
+from farm.node.source import manifests, source_epoch, unpack
 from farm.node.supervise import Supervisor, say
-from farm.node.variables import WRAPPERS, Places, make_folders, uses_download_cache, variables
+from farm.node.variables import OFFLINE, uses_download_cache, variables
 from farm.node.vitals import fingerprint
 
 if TYPE_CHECKING:
     from pyproject_hooks import BuildBackendHookCaller
 
 ANSWER_S = 10
-CACHE_AGE_S = 60 * 24 * 3600
-# Provisioning writes them; tests have their own.
-SETTINGS = Path(os.environ.get("WHEELFARM_SETTINGS", "/etc/wheelfarm"))
-
-
-def forget_old_caches(folder: Path) -> None:
-    """Remove the caches of projects that were not built for long."""
-    for cache in folder.glob("*"):
-        if time.time() - cache.stat().st_mtime > CACHE_AGE_S:
-            shutil.rmtree(cache, ignore_errors=True)
+HOOK = str(WRAPPERS / "hook")
 
 
 class Build:
@@ -63,6 +54,12 @@ class Build:
         self.at = Places(order.job, order.job, order.environments / str(self.spec["python"]))
         self.variables: dict[str, str] = {}
         self.constraints: Path | None = None
+        # Outside of all that a build can write to: what was taken from it, and what hooks answer.
+        self.taken = order.job / "taken"
+        self.answers = order.job / "hooks"
+        self.no_sandbox = sandbox.why_not(order.root)
+        # Why the build itself has a network; empty: it has none.
+        self.open = "there is no sandbox" if self.no_sandbox else str(self.spec["build_network"])
 
     @contextlib.contextmanager
     def places(self) -> Iterator[None]:
@@ -75,10 +72,9 @@ class Build:
             os.utime(self.at.cache)
             yield
         finally:
-            if self.at.sccache.exists():
-                subprocess.run(["/usr/bin/sccache", "--stop-server"], env=self.variables, check=False)
             self.supervisor.end_family()
-            shutil.rmtree(work, ignore_errors=True)
+            for folder in (work, self.taken, self.answers):
+                shutil.rmtree(folder, ignore_errors=True)
             lock.close()
 
     def run(self) -> list[Json]:
@@ -94,12 +90,15 @@ class Build:
         self.timed("describe", self.describe)
         source = self.timed("unpack", self.unpack)
         self.variables = self.make_variables(source)
+        # Before anything of the project's own has run.
+        if not self.open:
+            self.timed("fetch", lambda: self.fetch_crates(source))
         # One at a time: another version of the project may be built here, with the same cache.
         with held(self.at.cache / ".lock"):
             system, environment = self.timed("environment", lambda: self.prepare(source))
         built = self.timed("build", lambda: self.build_wheel(source, system, environment))
-        if self.at.compiled.exists():
-            self.toolchain["first_compiler_at"] = self.at.compiled.stat().st_mtime
+        with contextlib.suppress(FileNotFoundError):
+            self.toolchain["first_compiler_at"] = self.at.compiled.lstat().st_mtime
         self.timed("repair", lambda: self.repair(built))
         wheels = sorted(wheelhouse.glob("*.whl"))
         if len(wheels) != 1:
@@ -109,7 +108,7 @@ class Build:
 
     def describe(self) -> None:
         """Check that the board has what the job needs and write it all into the log (F13, F20)."""
-        self.toolchain = facts.toolchain(fingerprint(self.environments))
+        self.toolchain = facts.toolchain(fingerprint(self.environments)) | self.describe_sandbox()
         spec, board = self.spec, self.toolchain
         say(f"job {spec['job_id']} attempt {spec['attempt']} on {board['hostname']}")
         say(f"sdist {spec['sdist_filename']} sha256 {spec['sdist_sha256']}")
@@ -126,6 +125,21 @@ class Build:
             names = " ".join(missing)
             raise StepError("node", f"packages missing on this board: {names}; run `farm provision`")
 
+    def describe_sandbox(self) -> Json:
+        """Return what shuts the build in, as its wheel's record has it; refuse what was not agreed to."""
+        why = self.no_sandbox
+        if why and self.supervisor.order.spec.get("unsandboxed") is not True:
+            text = (
+                f"no sandbox on this board: {why}; `farm provision`, or farm_allow_unsandboxed_builds, helps"
+            )
+            raise StepError("node", text)
+        said = {
+            "sandbox": f"none: {why}" if why else sandbox.version(),
+            "network": f"open: {self.open}" if self.open else "closed",
+        }
+        say(f"sandbox {said['sandbox']}; network of the build {said['network']}")
+        return dict(said)
+
     def unpack(self) -> Path:
         """Check the sdist's hash and unpack it; returns the source directory."""
         sdist = self.sdist()
@@ -135,7 +149,13 @@ class Build:
         return unpack(
             sdist,
             self.at.work / "source",
-            lambda command: self.call(command, self.at.work, {}, "source", "the sdist can't be unpacked"),
+            lambda command: self.call(
+                command,
+                self.at.work,
+                Room((self.at.work,), (sdist.parent,)),
+                failure="source",
+                message="the sdist can't be unpacked",
+            ),
         )
 
     def sdist(self) -> Path:
@@ -148,9 +168,13 @@ class Build:
         if constraints:
             self.constraints = self.at.work / "constraints.txt"
             self.constraints.write_text("".join(f"{item}\n" for item in constraints), encoding="utf-8")
-        distcc = " ".join(str(host) for host in _list(read_json(SETTINGS / "distcc.json").get("hosts")))
-        if distcc:
-            self.toolchain["distcc_hosts"] = distcc
+        hosts = [str(host) for host in _list(read_json(SETTINGS / "distcc.json").get("hosts"))]
+        if hosts:
+            self.toolchain["distcc_hosts"] = " ".join(hosts)
+        inside: list[str] = []
+        if hosts and not self.open:
+            inside, outside, hosts = forward.ways(hosts, self.at.work)
+            self.supervisor.call([sys.executable, "-P", forward.__file__, *outside], self.at.work, {})
         url, view = str(read_json(SETTINGS / "node.json").get("index") or ""), str(self.spec["python"])
         self.index = FarmIndex(url, self.at.cache / "index" / view, say, python_of(self.at.tools))
         own = self.spec["environment"]
@@ -161,8 +185,13 @@ class Build:
             epoch=source_epoch(source),
             debug=bool(self.spec["debug"]),
             constraints=self.constraints,
-            distcc_hosts=distcc,
-            own={**self.download_cache(), **self.index.variables(), **own},
+            distcc_hosts=" ".join(hosts),
+            own={
+                "FARM_FORWARDS": " ".join(inside),
+                **self.download_cache(),
+                **self.index.variables(),
+                **own,
+            },
         )
 
     def download_cache(self) -> dict[str, str]:
@@ -180,7 +209,7 @@ class Build:
             self.at.tools,
             self.constraints,
             self.index,
-            lambda command: self.call(command, self.at.work, {}),
+            self.download,
         )
         try:
             system = build_system(source)
@@ -210,7 +239,7 @@ class Build:
         return tuple(str(item) for item in _list(read_json(kept)["requires"]))
 
     def hooks(self, source: Path, system: BuildSystem, environment: Path) -> BuildBackendHookCaller:
-        """Return the caller of the project's own PEP 517 backend (F04)."""
+        """Return the caller of the project's own PEP 517 backend (F04); what it runs has no network."""
         try:
             from pyproject_hooks import BuildBackendHookCaller  # noqa: PLC0415
         except ImportError as error:
@@ -219,12 +248,20 @@ class Build:
             ) from error
 
         path = self.at.search_path(environment)
+        room = Room(
+            (self.at.work, self.answers, *self.at.reused, *(self.at.fetched if self.open else ())),
+            (self.at.cache,),
+            network=bool(self.open),
+        )
+        # pyproject_hooks talks to the backend by files in a folder for temporary ones.
+        self.answers.mkdir(exist_ok=True)
+        tempfile.tempdir = str(self.answers)
 
         def run(
             cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
         ) -> None:
             own = {"PATH": path, "VIRTUAL_ENV": str(environment), **(extra_environ or {})}
-            self.call(list(cmd), Path(cwd or source), own)
+            self.call([HOOK, *cmd], Path(cwd or source), room, own)
 
         return BuildBackendHookCaller(
             str(source),
@@ -240,7 +277,10 @@ class Build:
         # meson-python's own choice is a new name each time, which projects write into what they install.
         settings = {"builddir": str(self.at.work / "meson")} if system.backend == "mesonpy" else None
         self.hooks(source, system, environment).build_wheel(str(dist), settings)
-        wheels = sorted(dist.glob("*.whl"))
+        try:
+            wheels = take(dist, ".whl", self.taken / "built")
+        except OSError as error:
+            raise StepError("build", f"the build left something else than a wheel: {error}") from error
         if len(wheels) != 1:
             raise StepError("build", f"the build succeeded and left {len(wheels)} wheels")
         return wheels[0]
@@ -251,56 +291,86 @@ class Build:
         if wheel.name.endswith("-any.whl"):
             shutil.copyfile(wheel, wheelhouse / wheel.name)
             return
-        if self.spec["debug"]:
-            keep_debug(wheel, wheelhouse / f"{self.job.name}.debug.tar.gz", self.at.work / "debug")
         # auditwheel can fail and leave an unrepaired wheel in its output: it gets a folder of its own.
-        repaired = self.at.work / "repaired"
+        folder = self.taken / "repair"
+        folder.mkdir()
+        # It looks for libraries where the build was, too.
+        room = Room((folder,), (self.taken, self.at.work, self.at.cache))
+        if self.spec["debug"]:
+            self.keep_debug(wheel, folder / "debug", room)
         command = [str(self.at.tools / "bin/auditwheel"), "repair", "--strip", "--wheel-dir"]
-        stripping = {"PATH": f"{WRAPPERS}:{self.variables['PATH']}"}
-        command += [str(repaired), str(wheel)]
-        self.call(command, self.at.work, stripping, "policy", f"auditwheel can't repair {wheel.name}")
-        for path in repaired.glob("*.whl"):
-            shutil.copyfile(path, wheelhouse / path.name)
+        own = {"PATH": f"{WRAPPERS}:{self.variables['PATH']}", "TMPDIR": str(folder)}
+        command += [str(folder / "repaired"), str(wheel)]
+        message = f"auditwheel can't repair {wheel.name}"
+        self.call(command, folder, room, own, failure="policy", message=message)
+        try:
+            take(folder / "repaired", ".whl", wheelhouse)
+        except OSError as error:
+            raise StepError("policy", f"auditwheel left no wheel: {error}") from error
+
+    def keep_debug(self, wheel: Path, folder: Path, room: Room) -> None:
+        """Split the debug information off a wheel's ELF files and keep it in one archive."""
+        with zipfile.ZipFile(wheel) as content:
+            content.extractall(folder / "wheel")  # noqa: S202  # zipfile drops absolute names and ".." itself
+        for path in sorted((folder / "wheel").rglob("*.so*")):
+            target = folder / "split" / f"{path.relative_to(folder / 'wheel')}.debug"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            command = ["/usr/bin/objcopy", "--only-keep-debug", str(path), str(target)]
+            self.call(command, folder, room)
+        archive = self.job / "wheelhouse" / f"{self.job.name}.debug.tar.gz"
+        with tarfile.open(archive, "w:gz") as tar:
+            tar.add(folder / "split", arcname=wheel.stem)
+
+    def fetch_crates(self, source: Path) -> None:
+        """Download what a build with cargo will want: it has no network then.
+
+        A project that has its crates with it may want none of these: that none can be had is no failure yet.
+        """
+        for manifest in manifests(source) if shutil.which("cargo", path=self.variables["PATH"]) else ():
+            # Run elsewhere: the project's own .cargo/config.toml could have it start any program.
+            command = ["cargo", "fetch", "--manifest-path", str(manifest)]
+            try:
+                self.call(command, Path("/"), self.fetching())
+            except StepError as error:
+                if error.failure != "build":
+                    raise
+                say(f"crates of {manifest.relative_to(source)} were not fetched; the build goes on without")
+
+    def download(self, command: list[str], output: Path | None = None) -> None:
+        """Run uv with network; no setting that the project may have left changes what it does."""
+        self.call(command, self.at.work, self.fetching(), {"UV_NO_CONFIG": "1"}, output=output)
+
+    def fetching(self) -> Room:
+        """Return what programs that download may touch."""
+        return Room((self.at.work, *self.at.fetched, *self.at.reused), (self.at.cache,), network=True)
 
     def call(
         self,
         command: list[str],
         cwd: Path,
-        extra: Mapping[str, str],
+        room: Room,
+        extra: Mapping[str, str] | None = None,
+        *,
         failure: str = "build",
         message: str = "the build did not succeed",
+        output: Path | None = None,
     ) -> None:
-        """Run one command with the build's variables; see Supervisor."""
-        self.supervisor.call(command, cwd, {**self.variables, **extra}, failure, message)
-
-
-@contextlib.contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Wait for a lock, and hold it."""
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def claim(folder: Path, name: str) -> tuple[Path, TextIO]:
-    """Return a working folder that nobody else uses, and the open file that holds it.
-
-    The first choice is always the same one, so that rebuilds of a project see the same paths; what a killed
-    build left there is removed.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    number = 0
-    while True:
-        work = folder / (f"{name}.{number}" if number else name)
-        lock = work.with_name(f".{work.name}.lock").open("w")
+        """Run one command with the build's variables, in the sandbox where there is one; see Supervisor."""
+        say("$ " + " ".join(command))
+        program = Path(command[1] if command[0] == HOOK else command[0]).name
+        own = {**self.variables, **(extra or {})}
+        if not self.no_sandbox:
+            own = own if room.network else {**OFFLINE, **without_proxies(own)}
+            tools = (WRAPPERS, self.at.tools)
+            room = Room(room.writable, (*tools, *room.readable), network=room.network)
+            command = sandbox.command(command, cwd, room, self.root)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            number += 1
-            continue
-        shutil.rmtree(work, ignore_errors=True)
-        return work, lock
+            self.supervisor.call(command, cwd, own, failure, message, program=program, output=output)
+        except StepError as error:
+            if error.failure == "build" and not room.network and NO_NETWORK.search(self.supervisor.tail()):
+                text = f"{error}; it wanted the network, which builds do not have (recipe key build_network)"
+                raise StepError("build", text) from error
+            raise
 
 
 def answers(url: str) -> bool:
@@ -314,16 +384,9 @@ def answers(url: str) -> bool:
         return False
 
 
-def keep_debug(wheel: Path, archive: Path, folder: Path) -> None:
-    """Split the debug information off a wheel's ELF files and keep it in one archive."""
-    with zipfile.ZipFile(wheel) as content:
-        content.extractall(folder / "wheel")  # noqa: S202  # zipfile drops absolute names and ".." itself
-    for path in sorted((folder / "wheel").rglob("*.so*")):
-        target = folder / "split" / f"{path.relative_to(folder / 'wheel')}.debug"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["/usr/bin/objcopy", "--only-keep-debug", str(path), str(target)], check=True)
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(folder / "split", arcname=wheel.stem)
+def without_proxies(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return variables without the addresses of proxies, which may hold a password."""
+    return {name: value for name, value in variables.items() if not name.lower().endswith("_proxy")}
 
 
 def _list(value: object) -> list[object]:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from farm.node import unit
+from farm.node import sandbox, unit
 from farm.node.facts import output
 from farm.node.files import Json, read_json
 
@@ -75,10 +75,14 @@ def calibrate(result: Path = RESULT) -> Json:
     }
 
 
-def health(result: Path = RESULT) -> Json:
-    """Return what builds will miss on this board: limits by systemd, and what time limits are scaled by."""
+def health(root: Path, result: Path = RESULT) -> Json:
+    """Return what builds will miss on this board: limits, a sandbox, and what time limits are scaled by."""
     why_not = unit.why_not() if unit.SYSTEMD.is_dir() else ""
-    return {"units": why_not, "calibrated": "speed" in read_json(result)}
+    return {
+        "units": why_not,
+        "sandbox": sandbox.why_not(root) or sandbox.NAME,
+        "calibrated": "speed" in read_json(result),
+    }
 
 
 def measure(compile_copies: Compile, cores: int) -> tuple[float, float]:

@@ -11,9 +11,10 @@ import json
 import shutil
 import time
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from farm.node.farm_index import FarmIndex
 from farm.node.files import read_json, read_text, sha256_of, write_json
@@ -80,8 +81,18 @@ def _texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
+class Call(Protocol):
+    """Runs a command with network; what it writes goes to ``output``, if that is given."""
+
+    def __call__(self, command: list[str], output: Path | None = None) -> None: ...
+
+
 class Environments:
-    """The build environments of one project on one board, for one Python."""
+    """The build environments of one project on one board, for one Python.
+
+    Builds write into ``folder``, and nowhere else in the cache: locks, and what says that an environment is
+    complete, are this class's own.
+    """
 
     def __init__(
         self,
@@ -89,9 +100,10 @@ class Environments:
         tools: Path,
         constraints: Path | None,
         index: FarmIndex,
-        call: Callable[[list[str]], None],
+        call: Call,
     ) -> None:
         self._cache = cache
+        self.folder = cache / "environments"
         self._index = index
         self._uv = str(tools / "bin/uv")
         self._python = str(tools / "bin/python")
@@ -133,29 +145,32 @@ class Environments:
 
     def _compile(self, wanted: Path, target: Path) -> None:
         command = [self._uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--generate-hashes"]
-        command += ["--python", self._python, str(wanted), "--output-file", str(target)]
+        command += ["--python", self._python, str(wanted)]
         if self._constraints:
             command += ["--constraint", str(self._constraints)]
-        self._call(command)
+        self._call(command, target)
 
     def environment(self, lock: Path) -> Path:
         """Return the virtual environment that holds exactly what ``lock`` says."""
-        path = self._cache / "environments" / _digest(sha256_of(lock), self._python)
-        complete = path / ".complete"
-        if not complete.exists():
+        path = self.folder / _digest(sha256_of(lock), self._python)
+        complete = self._cache / "complete" / path.name
+        if not (complete.exists() and path.is_dir()):
             self._call([self._uv, "venv", "--quiet", "--clear", "--python", self._python, str(path)])
             if lock.stat().st_size:
                 # Copied: a build that writes into its environment must not change what the cache holds.
                 command = [self._uv, "pip", "sync", "--quiet", "--link-mode", "copy", "--require-hashes"]
                 self._call([*command, "--python", str(path / "bin/python"), str(lock)])
+        complete.parent.mkdir(exist_ok=True)
         complete.touch()
-        self._forget_old(path.parent)
+        self._forget_old(complete.parent)
         return path
 
-    def _forget_old(self, folder: Path) -> None:
-        known = sorted(folder.glob("*/.complete"), key=lambda path: path.stat().st_mtime, reverse=True)
+    def _forget_old(self, marks: Path) -> None:
+        known = sorted(marks.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
         for complete in known[KEPT_ENVIRONMENTS:]:
-            shutil.rmtree(complete.parent)
+            complete.unlink()
+            # It follows no link; what it can't remove, a build made so.
+            shutil.rmtree(self.folder / complete.name, ignore_errors=True)
 
 
 def pinned(lock: Path) -> list[str]:

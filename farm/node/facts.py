@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from farm.node import VERSION, unit
+from farm.node import VERSION, sandbox, unit
 from farm.node.files import Json, read_json, read_text
 from farm.node.process import boot_id
 from farm.node.vitals import fingerprint
@@ -48,6 +48,7 @@ def probe(root: Path, environments: Path) -> Json:
         "selftest": selftest(root),
         # Where systemd does not run the board, there is nothing to wonder about.
         "units": unit.why_not() if unit.SYSTEMD.is_dir() else "",
+        "sandbox": sandbox.why_not(root) or sandbox.NAME,
         **toolchain(fingerprint(environments)),
     }
 

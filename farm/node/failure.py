@@ -19,6 +19,12 @@ KILLED = re.compile(
     rb"|out of memory allocating \d+ bytes"
     rb"|LLVM ERROR: out of memory"
 )
+# bubblewrap itself, when the kernel gives it no namespaces (any more).
+NO_SANDBOX = re.compile(rb"^bwrap: ", re.MULTILINE)
+NO_NETWORK = re.compile(
+    rb"Temporary failure in name resolution|Network is unreachable|[Cc]ould not resolve host"
+    rb"|Name or service not known|dns error|failed to lookup address"
+)
 NO_ROOM = re.compile(rb"No space left on device|Disk quota exceeded")
 
 
@@ -37,6 +43,6 @@ def classify(failure: str, code: int, tail: bytes) -> str:
     """
     if code in KILLED_CODES:
         return "memory"
-    if NO_ROOM.search(tail):
+    if NO_ROOM.search(tail) or (code == 1 and NO_SANDBOX.search(tail)):
         return "node"
     return "memory" if KILLED.search(tail) else failure

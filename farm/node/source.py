@@ -6,7 +6,7 @@ import calendar
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from farm.node.failure import StepError
@@ -28,7 +28,7 @@ def unpack(sdist: Path, target: Path, call: Callable[[list[str]], None]) -> Path
     else:
         command = ["/usr/bin/tar", "--extract", "--no-same-owner", "--no-same-permissions"]
         call([*command, "--file", str(sdist), "--directory", str(target)])
-    roots = [path for path in target.iterdir() if path.is_dir()]
+    roots = [path for path in target.iterdir() if path.is_dir() and not path.is_symlink()]
     if len(roots) != 1:
         raise StepError("source", f"the sdist holds {len(roots)} top-level folders, not one (PEP 517)")
     return roots[0]
@@ -50,3 +50,17 @@ def source_epoch(source: Path) -> int:
     """Return SOURCE_DATE_EPOCH: the newest time stamp in the unpacked sdist, in seconds."""
     times = [path.lstat().st_mtime for path in source.rglob("*") if not path.is_dir()]
     return max(OLDEST_EPOCH, int(max(times, default=0)))
+
+
+def manifests(source: Path) -> Iterator[Path]:
+    """Return the Cargo.toml files whose crates a build may want: the topmost, and those with a lock."""
+    above: list[Path] = []
+    for folder, folders, names in os.walk(source):
+        folders.sort()
+        here = Path(folder)
+        # cargo marks what was vendored: that is no project.
+        if "Cargo.toml" not in names or ".cargo-checksum.json" in names:
+            continue
+        if "Cargo.lock" in names or not any(top in here.parents for top in above):
+            above.append(here)
+            yield here / "Cargo.toml"

@@ -110,13 +110,22 @@ class Supervisor:
         variables: Mapping[str, str],
         failure: str = "build",
         message: str = "the build did not succeed",
+        *,
+        program: str = "",
+        output: Path | None = None,
     ) -> None:
-        """Run one command; if it fails, so does the job, with class ``failure`` or a better one."""
-        say("$ " + " ".join(command))
+        """Run one command; if it fails, so does the job, with class ``failure`` or a better one.
+
+        What it writes goes into the log, or to ``output``, which must not be there yet. ``program`` is what
+        it is called in messages, if not by its first word.
+        """
         before = self._usage()
-        with unit.expendable_children() if self.in_unit else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            kept = stack.enter_context(output.open("xb")) if output else None
+            if self.in_unit:
+                stack.enter_context(unit.expendable_children())
             child = subprocess.Popen(
-                command, cwd=cwd, env=variables, stdin=subprocess.DEVNULL, process_group=0
+                command, cwd=cwd, env=variables, stdin=subprocess.DEVNULL, stdout=kept, process_group=0
             )
         pid = 0
         while pid != child.pid:  # daemons that lost their parent end here, too
@@ -125,14 +134,14 @@ class Supervisor:
         if self._stopped:
             raise self._stopped
         if code:
-            text = f"{message}: {Path(command[0]).name} ended with code {code}"
+            text = f"{message}: {program or Path(command[0]).name} ended with code {code}"
             now = self._usage()
             if now.refused_processes > before.refused_processes:
                 text += f"; it wanted more than {self.order.limit('processes'):g} processes at once"
             if now.oom_kills > before.oom_kills:
                 limit = int(self.order.limit("memory_bytes")) >> 20
                 raise StepError("memory", f"{text}; the kernel ended a process at the limit of {limit} MiB")
-            raise StepError(classify(failure, code, self._tail()), text)
+            raise StepError(classify(failure, code, self.tail()), text)
 
     def watch(self) -> None:
         """Take cancels and the end of the time limit, whatever a step does (F30), from `begin` on."""
@@ -195,7 +204,8 @@ class Supervisor:
             self._stopped = StepError(failure, message)
             raise self._stopped
 
-    def _tail(self) -> bytes:
+    def tail(self) -> bytes:
+        """Return the end of the log."""
         with (self.order.job / "log").open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
             return log.read()
@@ -216,6 +226,7 @@ class CommandTask:
         wheelhouse = order.job / "wheelhouse"
         wheelhouse.mkdir(exist_ok=True)
         variables = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
+        say("$ " + " ".join(argv))
         self._supervisor.timed(
             "run", lambda: self._supervisor.call(argv, order.job, variables, message="the command failed")
         )

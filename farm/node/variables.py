@@ -3,63 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-WRAPPERS = Path(__file__).with_name("wrappers")
-COMPILERS = tuple(
-    f"{prefix}{name}"
-    for prefix in ("", "riscv64-linux-gnu-")
-    for name in ("gcc", "g++", "gcc-14", "g++-14", "cc", "c++")
-)
+from farm.node import units
+from farm.node.places import WRAPPERS, Places
+from farm.node.process import MARK
+from farm.node.sandbox import write_new
+
 CACHE_TIMEOUT_S = "180"
 CCACHE_SIZE = "500M"
 # What a path of the build is called in the output: the same on every board and in every attempt.
 OUTPUT_ROOT = "/build"
-
-
-@dataclass(frozen=True)
-class Places:
-    """Folders of one build."""
-
-    work: Path
-    """Removed at the end; constant for a project, so that rebuilds see the same paths."""
-    cache: Path
-    """Kept, and used by this project only: no project can leave anything for another to find."""
-    tools: Path
-    """The environment of the farm's own tools: uv, auditwheel, pyproject_hooks."""
-
-    def search_path(self, environment: Path) -> str:
-        """Return PATH for a build in ``environment``: wrapped compilers come first."""
-        return f"{self.wrappers}:{environment}/bin:{self.tools}/bin:/usr/local/bin:/usr/bin:/bin"
-
-    @property
-    def wrappers(self) -> Path:
-        """What stands in front of the compilers."""
-        return self.work / "wrappers"
-
-    @property
-    def sccache(self) -> Path:
-        """Socket of the build's own sccache server."""
-        return self.work / "sccache"
-
-    @property
-    def compiled(self) -> Path:
-        """Touched when the first compiler starts."""
-        return self.work / "compiled"
-
-
-def make_folders(places: Places) -> None:
-    """Make the folders of a build and the names under which compilers are wrapped."""
-    for folder in ("tmp", "home", "source", "dist", "wrappers", "distcc"):
-        (places.work / folder).mkdir(parents=True)
-    places.cache.mkdir(parents=True, exist_ok=True)
-    for name in COMPILERS:
-        if Path("/usr/bin", name).exists():
-            (places.wrappers / name).symlink_to(WRAPPERS / "compiler")
+# What a build gets of the session's variables: nothing that may be a secret, or lead to a service.
+KEPT = re.compile(rf"{units.PASSED.pattern}|USER|LOGNAME|SHELL|QEMU_[A-Z_]+|{MARK}")
+# Told that there is no network, these fail at once and say so, instead of trying again and again.
+OFFLINE = {"CARGO_NET_OFFLINE": "true", "UV_OFFLINE": "1", "PIP_RETRIES": "0"}
 
 
 def variables(
@@ -84,7 +46,7 @@ def variables(
         own: what the recipe adds.
     """
     jobs = str(width)
-    result = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
+    result = {name: value for name, value in os.environ.items() if KEPT.fullmatch(name)}
     result |= {
         "PATH": places.search_path(places.tools),
         "HOME": str(places.work / "home"),
@@ -157,15 +119,15 @@ def _compiling(places: Places, *, debug: bool, distcc_hosts: str) -> dict[str, s
 def uses_download_cache(url: str, cargo_home: Path) -> dict[str, str]:
     """Return the variables that send pip and uv to the farm's download cache, and write cargo's setting."""
     cargo_home.mkdir(parents=True, exist_ok=True)
-    setting = cargo_home / "config.toml"
-    if not url:
-        setting.unlink(missing_ok=True)
-        return {}
-    setting.write_text(
+    # Always written anew: a build may have left settings of its own there, or a link.
+    lines = (
         '[source.crates-io]\nreplace-with = "farm"\n\n'
-        f'[source.farm]\nregistry = "sparse+{url}/crates/index/"\n',
-        encoding="utf-8",
+        f'[source.farm]\nregistry = "sparse+{url}/crates/index/"\n'
     )
+    (cargo_home / "config").unlink(missing_ok=True)
+    write_new(cargo_home / "config.toml", lines if url else "")
+    if not url:
+        return {}
     index = f"{url}/pypi/simple/"
     return {
         "UV_DEFAULT_INDEX": index,

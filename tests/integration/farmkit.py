@@ -233,7 +233,12 @@ def node_to_json(node: Node) -> dict[str, object]:
 
 def node_from_json(content: Mapping[str, Any]) -> Node:
     name, host, port, user, *files = content["address"]
-    return Node(Address(name, host, port, user, *map(Path, files)), content["slots"], content["root"])
+    return Node(
+        Address(name, host, port, user, *map(Path, files)),
+        content["slots"],
+        content["root"],
+        unsandboxed=True,
+    )
 
 
 def main(config: Path) -> None:

@@ -88,7 +88,7 @@ class Sshd:
     @property
     def node(self) -> Node:
         (self.directory / "node" / "incoming").mkdir(parents=True, exist_ok=True)
-        return Node(self.address, slots=1, root=str(self.directory / "node"))
+        return Node(self.address, slots=1, root=str(self.directory / "node"), unsandboxed=True)
 
 
 def descendants(pid: int) -> list[int]:

@@ -22,6 +22,7 @@ from tests.integration import controllerkit
 from tests.integration.conformance import Follower, Launching, shell, started
 from tests.integration.nodekit import until
 from tests.integration.proxykit import Proxy
+from tests.integration.sandboxed import HostileBuilds, install_builder
 from tests.integration.systemdkit import DRIVER, HOME, REPOSITORY, USER, Machine
 
 pytestmark = [
@@ -41,6 +42,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         machine.boot()
         machine.install_gcc("14.2.0")
         machine.provision()
+        install_builder(machine)
         # The harshest setting: whatever a session leaves is killed at its end.
         machine.ssh("mkdir -p /etc/systemd/logind.conf.d")
         machine.ssh("printf '[Login]\\nKillUserProcesses=yes\\n' >/etc/systemd/logind.conf.d/kill.conf")
@@ -128,6 +130,10 @@ def result_of(place: BoardPlace, launch: Launch) -> tuple[Result, str]:
 
 class TestUnits(Launching):
     """The rest of the conformance tests does the same as with a forked supervisor (test_ssh_executor.py)."""
+
+
+class TestHostileBuilds(HostileBuilds):
+    """Memory and processes are limited by the unit, everything else by the sandbox in it."""
 
 
 def test_f12_builds_are_units_and_only_another_compiler_is_measured_again(place: BoardPlace) -> None:

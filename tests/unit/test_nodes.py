@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.errors import InputError
-from farm.nodes import Address, Facts, fleet_of, read_fleet, twins, unfit
+from farm.nodes import Address, Facts, Node, fleet_of, read_fleet, twins, unfit
 
 BUILDER: dict[str, object] = {
     "ansible_host": "10.0.0.11",
@@ -51,8 +51,10 @@ FACTS = Facts(
     model="Banana Pi BPI-F3",
     selftest="",
     units="",
+    sandbox="bubblewrap",
     speed=1.0,
 )
+NODE = Node(Address("f3", "h", 22, "u", Path("/k"), Path("/h")), 2, "/root")
 
 
 def inventory(**hosts: Mapping[str, object]) -> dict[str, object]:
@@ -133,8 +135,8 @@ def test_no_inventory(tmp_path: Path) -> None:
 
 
 def test_a_good_node_is_fit() -> None:
-    assert unfit(FACTS) is None
-    assert unfit(replace(FACTS, isa="rv64imafdcv_zicsr_zba_zbb_zvl256b")) is None
+    assert unfit(FACTS, NODE) is None
+    assert unfit(replace(FACTS, isa="rv64imafdcv_zicsr_zba_zbb_zvl256b"), NODE) is None
 
 
 @pytest.mark.parametrize(
@@ -145,10 +147,14 @@ def test_a_good_node_is_fit() -> None:
         ({"isa": ""}, "less than rv64gc"),
         ({"disk_free_bytes": 100 << 20}, "100 MiB of disk"),
         ({"selftest": "gcc ended with code 1: no ld"}, "can't compile: gcc ended with code 1: no ld"),
+        (
+            {"sandbox": "bubblewrap is not installed"},
+            "no sandbox: bubblewrap is not installed; `farm provision`",
+        ),
     ],
 )
 def test_f18_f21_an_unfit_node_gets_no_job(change: dict[str, object], why: str) -> None:
-    assert why in (unfit(replace(FACTS, **change)) or "")  # type: ignore[arg-type]
+    assert why in (unfit(replace(FACTS, **change), NODE) or "")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +168,7 @@ def test_f18_f21_an_unfit_node_gets_no_job(change: dict[str, object], why: str) 
     ],
 )
 def test_f20_a_changed_toolchain_makes_a_node_unfit(change: dict[str, object], why: str) -> None:
-    assert why in (unfit(replace(FACTS, **change)) or "")  # type: ignore[arg-type]
+    assert why in (unfit(replace(FACTS, **change), NODE) or "")  # type: ignore[arg-type]
 
 
 def test_f11_twins() -> None:
@@ -196,3 +202,19 @@ def test_slots_may_be_left_to_cores_and_memory() -> None:
 def test_labels_are_a_list_of_words() -> None:
     with pytest.raises(InputError, match="farm_labels is 'vector', not a list of words"):
         fleet_of(inventory(**{**ALL, "sg": {**BUILDER, "farm_labels": "vector"}}), "inv")
+
+
+def test_only_the_inventory_s_own_words_allow_builds_without_a_sandbox() -> None:
+    allow = "farm_allow_unsandboxed_builds"
+    bare = replace(FACTS, sandbox="bwrap ended with code 1: no namespaces")
+
+    def node(value: object) -> Node:
+        fleet = fleet_of(inventory(**{**ALL, "sg": {**ALL["sg"], allow: value}}), "inv")
+        return next(node for node in fleet.builders if node.name == "sg")
+
+    allowed, strict = node(True), node(False)
+    assert unfit(bare, allowed) is None
+    assert "no namespaces" in (unfit(bare, strict) or "")
+    for value in ("yes", "true", 1, None):
+        with pytest.raises(InputError, match="not true or false"):
+            node(value)

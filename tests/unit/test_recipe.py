@@ -125,12 +125,14 @@ def test_the_reason_is_no_part_of_the_digest(reason: str, other: str) -> None:
         {"native": False},
         {"timeout_s": 60},
         {"debug": True},
+        {"build_network": "its tests fetch data"},
     ],
 )
 def test_all_else_changes_the_digest(change: dict[str, object]) -> None:
     assert set(Recipe.model_fields) == {
         "apt_packages",
         "build_constraints",
+        "build_network",
         "debug",
         "environment",
         "native",

@@ -52,7 +52,6 @@ FACTS_ANSWER = {
     **asdict(FACTS),
     "apt_packages": sorted(FACTS.apt_packages),
     "pythons": ["cp313"],
-    "attempts": [],
 }
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -39,3 +39,10 @@ def test_f21_a_full_disk_is_the_nodes_failure(text: str) -> None:
 def test_all_else_stays_what_it_is(code: int) -> None:
     assert classify("build", code, b"error: 'Killed' was not declared\nspace left\n") == "build"
     assert classify("policy", code, b"") == "policy"
+
+
+def test_a_sandbox_that_can_not_be_made_is_the_nodes_failure() -> None:
+    said = b"bwrap: Creating new namespace failed: No space left on device\n"
+    assert classify("build", 1, said) == "node"
+    assert classify("build", 1, b"bwrap: setting up uid map: Permission denied\n") == "node"
+    assert classify("build", 1, b"warning: no bwrap: there is none\n") == "build"

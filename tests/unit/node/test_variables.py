@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from farm.node.variables import Places, uses_download_cache, variables
+from farm.node.places import Places
+from farm.node.variables import uses_download_cache, variables
 
 PLACES = Places(Path("/node/work/demo-cp313"), Path("/node/cache/demo"), Path("/opt/tools"))
 
@@ -58,4 +59,28 @@ def test_the_download_cache_is_for_pip_uv_and_cargo_alike_and_can_end(tmp_path: 
     setting = tmp_path / "cargo/config.toml"
     assert "sparse+http://192.0.2.30:8081/crates/index/" in setting.read_text()
     assert uses_download_cache("", tmp_path / "cargo") == {}
-    assert not setting.exists()
+    assert setting.read_text() == ""
+
+
+def test_what_a_build_left_in_the_place_of_a_setting_leads_nowhere(tmp_path: Path) -> None:
+    cargo, key = tmp_path / "cargo", tmp_path / "key"
+    cargo.mkdir()
+    key.write_text("a key")
+    (cargo / "config.toml").symlink_to(key)
+    (cargo / "config").write_text("[build]\nrustc = 'evil'")
+    uses_download_cache("http://192.0.2.30:8081", cargo)
+    assert key.read_text() == "a key"
+    assert sorted(path.name for path in cargo.iterdir()) == ["config.toml"]
+    (cargo / "config.toml").unlink()
+    (cargo / "config.toml").mkdir()
+    uses_download_cache("", cargo)
+    assert (cargo / "config.toml").read_text() == ""
+
+
+def test_of_the_session_only_what_a_build_needs_is_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    monkeypatch.setenv("QEMU_CPU", "rv64")
+    own = made()
+    assert own["QEMU_CPU"] == "rv64"
+    assert not own.keys() & {"AWS_SECRET_ACCESS_KEY", "XDG_RUNTIME_DIR"}

@@ -1,0 +1,109 @@
+"""The folders of a build: its own, which goes at its end, and its project's cache."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+WRAPPERS = Path(__file__).with_name("wrappers")
+CACHE_AGE_S = 60 * 24 * 3600
+COMPILERS = tuple(
+    f"{prefix}{name}"
+    for prefix in ("", "riscv64-linux-gnu-")
+    for name in ("gcc", "g++", "gcc-14", "g++-14", "cc", "c++")
+)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders of one build."""
+
+    work: Path
+    """Removed at the end; constant for a project, so that rebuilds see the same paths."""
+    cache: Path
+    """Kept, and used by this project only: no project can leave anything for another to find."""
+    tools: Path
+    """The environment of the farm's own tools: uv, auditwheel, pyproject_hooks."""
+
+    def search_path(self, environment: Path) -> str:
+        """Return PATH for a build in ``environment``: wrapped compilers come first."""
+        return f"{self.wrappers}:{environment}/bin:{self.tools}/bin:/usr/local/bin:/usr/bin:/bin"
+
+    @property
+    def fetched(self) -> tuple[Path, ...]:
+        """What downloads are kept in; builds read it."""
+        return (self.cache / "uv",)
+
+    @property
+    def reused(self) -> tuple[Path, ...]:
+        """What builds, too, write into."""
+        names = ("environments", "cargo", "ccache", "sccache")
+        return tuple(self.cache / name for name in names)
+
+    @property
+    def wrappers(self) -> Path:
+        """What stands in front of the compilers."""
+        return self.work / "wrappers"
+
+    @property
+    def sccache(self) -> Path:
+        """Socket of the build's own sccache server."""
+        return self.work / "sccache"
+
+    @property
+    def compiled(self) -> Path:
+        """Touched when the first compiler starts."""
+        return self.work / "compiled"
+
+
+def make_folders(places: Places) -> None:
+    """Make the folders of a build and the names under which compilers are wrapped."""
+    for folder in ("tmp", "home", "source", "dist", "wrappers", "distcc"):
+        (places.work / folder).mkdir(parents=True)
+    for kept in (*places.fetched, *places.reused):
+        kept.mkdir(parents=True, exist_ok=True)
+    for name in COMPILERS:
+        if Path("/usr/bin", name).exists():
+            (places.wrappers / name).symlink_to(WRAPPERS / "compiler")
+
+
+def forget_old_caches(folder: Path) -> None:
+    """Remove the caches of projects that were not built for long."""
+    for cache in folder.glob("*"):
+        if time.time() - cache.stat().st_mtime > CACHE_AGE_S:
+            shutil.rmtree(cache, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Wait for a lock, and hold it."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def claim(folder: Path, name: str) -> tuple[Path, TextIO]:
+    """Return a working folder that nobody else uses, and the open file that holds it.
+
+    The first choice is always the same one, so that rebuilds of a project see the same paths; what a killed
+    build left there is removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 0
+    while True:
+        work = folder / (f"{name}.{number}" if number else name)
+        lock = work.with_name(f".{work.name}.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            number += 1
+            continue
+        shutil.rmtree(work, ignore_errors=True)
+        return work, lock
