@@ -255,11 +255,12 @@ def _members(mask: int, match: int) -> set[int]:
 
 
 def _set(values: Iterable[int]) -> str:
-    r"""Write a character set, ``[\u0013-\u0015...]``."""
+    """Write a character set, of ranges and with the characters themselves: escapes take long to compile."""
     runs: list[list[int]] = []
     for value in sorted(values):
         if runs and runs[-1][1] == value - 1:
             runs[-1][1] = value
         else:
             runs.append([value, value])
-    return "[" + "".join(f"\\u{first:04x}-\\u{last:04x}" for first, last in runs) + "]"
+    written = [[re.escape(chr(end)) for end in dict.fromkeys(run)] for run in runs]
+    return "[" + "".join("-".join(ends) for ends in written) + "]"

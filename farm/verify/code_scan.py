@@ -4,8 +4,8 @@ Code is what is in sections with SHF_EXECINSTR; in files without sections, the l
 between code is told from it by symbols (psABI, "Mapping Symbol"; gABI, STT_OBJECT):
 
 - in an STT_OBJECT symbol: data, unless execution runs into it from the instruction before;
-- marked ``$d``: assemblers mark instructions written as ``.word``, too. Into which execution runs: code.
-  Other words count if they are instructions that somebody's core has;
+- marked ``$d``: assemblers mark instructions written as ``.word``, too. Inside an STT_FUNC symbol, or where
+  execution runs into it, it is code. Other words count if they are instructions that somebody's core has;
 - everything else is code, and counts whatever it is.
 
 A word that counts may still be data where symbols were stripped; if it is no known instruction, that is said.
@@ -47,6 +47,8 @@ MOST_HITS: Final = 200_000
 
 _NAMED_HERE: Final = 3
 _TRIED_HERE: Final = 30
+_FUNCTIONS: Final = (STT_FUNC, STT_GNU_IFUNC)
+_KINDS: Final = (STT_NOTYPE, STT_OBJECT, *_FUNCTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +100,10 @@ class _Hit:
 def scan_code(image: Image) -> Scan:
     """Look through all code of an ELF file."""
     parts, by_segments = _executable(image)
-    symbols = _symbols(image, (STT_NOTYPE, STT_OBJECT))
+    symbols = _symbols(image)
     found = (hit for part in parts for hit in _hits(image.content(part), part.offset, symbols))
     hits = list(islice(found, MOST_HITS))
-    places = _places(image, parts, hits) if hits else ()
+    places = _places(parts, symbols, hits) if hits else ()
     return Scan(sum(part.size for part in parts), places, len(hits) < MOST_HITS, by_segments)
 
 
@@ -127,12 +129,12 @@ def _disjoint(parts: Sequence[Part]) -> Iterator[Part]:
             done = part.offset + part.size
 
 
-def _symbols(image: Image, kinds: tuple[int, ...]) -> list[tuple[int, Symbol]]:
+def _symbols(image: Image) -> list[tuple[int, Symbol]]:
     """Return symbols in code with where in the file they point to, in that order."""
     inside = {n for n, s in enumerate(image.sections) if s.flags & SHF_EXECINSTR and s.size}
     found: list[tuple[int, Symbol]] = []
     for table in (SHT_SYMTAB, SHT_DYNSYM):
-        for symbol in symbols_of(image, table, inside, kinds) if not found else ():
+        for symbol in symbols_of(image, table, inside, _KINDS) if not found else ():
             section = image.sections[symbol.section]
             base = 0 if image.kind == ET_REL else section.address
             found.append((symbol.value - base + section.offset, symbol))
@@ -144,9 +146,14 @@ def _hits(code: bytes, base: int, symbols: Sequence[tuple[int, Symbol]]) -> Iter
     text = halfwords(code)
     first, last = (bisect_left(symbols, at, key=lambda item: item[0]) for at in (base, base + len(code)))
     inside = [((offset - base) // 2, symbol) for offset, symbol in symbols[first:last]]
+    functions: list[tuple[int, int]] | None = None
     for start, end, kind in _stretches(len(text), inside):
-        entered = kind is _Kind.CODE or (kind is _Kind.MARKED and start == 0)
-        entered = entered or (start > 0 and not ends_flow(text, start))
+        entered = kind is _Kind.CODE or (start > 0 and not ends_flow(text, start))
+        if kind is _Kind.MARKED and not entered:
+            if functions is None:
+                functions = [(at, at + (s.size + 1) // 2) for at, s in inside if s.kind in _FUNCTIONS]
+            near = bisect_right(functions, start, key=lambda function: function[0]) - 1
+            entered = start == 0 or (near >= 0 and start < functions[near][1])
         if kind is _Kind.OBJECT and not entered:
             continue
         for at in foreign(text, start, end):
@@ -161,7 +168,8 @@ def _stretches(length: int, symbols: Sequence[tuple[int, Symbol]]) -> list[tuple
 
     Where ``$d`` and ``$x`` are at one place, it is code.
     """
-    marks = sorted((at, s.name[1] == "x") for at, s in symbols if s.name[:2] in ("$x", "$d"))
+    untyped = ((at, s.strings[s.name_at : s.name_at + 2]) for at, s in symbols if s.kind == STT_NOTYPE)
+    marks = sorted((at, name == b"$x") for at, name in untyped if name in (b"$x", b"$d"))
     objects = [(at, at + (s.size + 1) // 2) for at, s in symbols if s.kind == STT_OBJECT and s.size]
     edges = {0, length, *(at for at, _ in marks), *(min(at, length) for pair in objects for at in pair)}
     found: list[tuple[int, int, _Kind]] = []
@@ -179,12 +187,14 @@ def _stretches(length: int, symbols: Sequence[tuple[int, Symbol]]) -> list[tuple
     return found
 
 
-def _places(image: Image, parts: Sequence[Part], hits: Sequence[_Hit]) -> tuple[Place, ...]:
+def _places(
+    parts: Sequence[Part], symbols: Sequence[tuple[int, Symbol]], hits: Sequence[_Hit]
+) -> tuple[Place, ...]:
     """Gather hits by function, or by section or segment where there is no function symbol around them."""
     functions = [
         (at, s)
-        for at, s in _symbols(image, (STT_NOTYPE, STT_FUNC, STT_GNU_IFUNC))
-        if s.name and not s.name.startswith(("$", ".L"))
+        for at, s in symbols
+        if s.kind in _FUNCTIONS or (s.kind == STT_NOTYPE and s.name and not s.name.startswith(("$", ".L")))
     ]
     starts, offsets = [at for at, _ in functions], [part.offset for part in parts]
     groups: dict[str, list[tuple[int, _Hit]]] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from farm.errors import WheelError
 
@@ -58,15 +58,23 @@ class Part:
     link: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Symbol:
-    """An entry of a symbol table; ``kind`` is its STT type, ``section`` the index of the section it is in."""
+class Symbol(NamedTuple):
+    """An entry of a symbol table; ``kind`` is its STT type, ``section`` the index of the section it is in.
 
-    name: str
+    There are many, and few names are wanted: they are read when asked for.
+    """
+
+    strings: bytes
+    name_at: int
     kind: int
     section: int
     value: int
     size: int
+
+    @property
+    def name(self) -> str:
+        """The name, as the file has it: C++ and Rust names stay mangled."""
+        return string_at(self.strings, self.name_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,4 +175,4 @@ def symbols_of(
     whole = len(content) // _SYMBOL.size * _SYMBOL.size
     for name, info, _, section, value, size in _SYMBOL.iter_unpack(content[:whole]):
         if section in sections and info & 0xF in kinds:
-            yield Symbol(string_at(strings, name), info & 0xF, section, value, size)
+            yield Symbol(strings, name, info & 0xF, section, value, size)

@@ -176,6 +176,11 @@ def test_data_behind_a_jump_counts_only_if_it_is_an_instruction(jump: bytes) -> 
     assert (place.first, place.names, place.may_be_data) == (0x1004 + at, ("vadd.vv",), True)
 
 
+def test_data_marked_inside_a_function_is_code() -> None:
+    (place,) = scan(RET + CUSTOM + RET, Sym("f", 2, FUNC, 6), Sym("$d", 2), Sym("$x", 6)).places
+    assert (place.name, place.first) == ("f", 0x1002)
+
+
 def test_a_table_behind_a_return_is_data() -> None:
     nop = bytes.fromhex("13000000")
     assert scan(RET + NOP + nop + VADD + CUSTOM, Sym("table", 8, OBJECT, 8)).count == 0
