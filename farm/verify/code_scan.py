@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
     from farm.verify.image import Image, Symbol
 
-MOST_HITS: Final = 200_000
-"""After so many the rest of a file is not looked at: the verdict is clear, and time is bounded."""
+MOST_WORDS: Final = 200_000
+"""After so many that are not rv64gc the rest of a file is not looked at: time is bounded."""
 
 _NAMED_HERE: Final = 3
 _TRIED_HERE: Final = 30
@@ -102,9 +102,10 @@ def scan_code(image: Image) -> Scan:
     parts, by_segments = _executable(image)
     symbols = _symbols(image)
     found = (hit for part in parts for hit in _hits(image.content(part), part.offset, symbols))
-    hits = list(islice(found, MOST_HITS))
+    looked_at = list(islice(found, MOST_WORDS))
+    hits = [hit for hit in looked_at if hit is not None]
     places = _places(parts, symbols, hits) if hits else ()
-    return Scan(sum(part.size for part in parts), places, len(hits) < MOST_HITS, by_segments)
+    return Scan(sum(part.size for part in parts), places, len(looked_at) < MOST_WORDS, by_segments)
 
 
 def _executable(image: Image) -> tuple[tuple[Part, ...], bool]:
@@ -141,8 +142,8 @@ def _symbols(image: Image) -> list[tuple[int, Symbol]]:
     return sorted(found, key=lambda item: item[0])
 
 
-def _hits(code: bytes, base: int, symbols: Sequence[tuple[int, Symbol]]) -> Iterator[_Hit]:
-    """Yield the foreign instructions in one part of the file, which begins at offset ``base``."""
+def _hits(code: bytes, base: int, symbols: Sequence[tuple[int, Symbol]]) -> Iterator[_Hit | None]:
+    """Yield the foreign instructions in one part of the file, which begins at offset ``base``; None for data."""
     text = halfwords(code)
     first, last = (bisect_left(symbols, at, key=lambda item: item[0]) for at in (base, base + len(code)))
     inside = [((offset - base) // 2, symbol) for offset, symbol in symbols[first:last]]
@@ -159,8 +160,8 @@ def _hits(code: bytes, base: int, symbols: Sequence[tuple[int, Symbol]]) -> Iter
         for at in foreign(text, start, end):
             size = 2 if ord(text[at]) & LONG == LONG else 1
             word = code[2 * at : 2 * min(at + size, end)]
-            if entered or instruction_name(word):
-                yield _Hit(base + 2 * at, word, not entered)
+            counts = entered or instruction_name(word)
+            yield _Hit(base + 2 * at, word, not entered) if counts else None
 
 
 def _stretches(length: int, symbols: Sequence[tuple[int, Symbol]]) -> list[tuple[int, int, _Kind]]:

@@ -65,6 +65,7 @@ _MULTI = re.compile(r"([zsx][a-z0-9]*?[a-z][a-z0-9]*?)(?:\d+p\d+)?")
 _FLAGS: Final = "rebuild without -march=native, -mcpu or RVA23 defaults: pass -march=rv64gc -mabi=lp64d"
 _GUARDED: Final = f"{_FLAGS}; or, if it only runs where the core has it, name the file in runtime_guarded"
 _KEEP: Final = "keep section headers and .riscv.attributes, or name the file in the recipe's runtime_guarded"
+_DATA: Final = "keep tables out of executable sections (.rodata), or name the file in runtime_guarded"
 _SHOWN: Final = 4
 _HINT = "a Tag_RISCV_arch reads like rv64i2p1_m2p0_a2p1_f2p2_d2p2_c2p0_zicsr2p0; rebuild the file"
 
@@ -152,6 +153,8 @@ def judge_isa(arch: str | None, mapped: Iterable[str], scan: Scan, subject: str)
     if extra:
         told = f"rv64gc has no {', '.join(extra)} (Tag_RISCV_arch {arch}); {code}"
         return _isa(IsaVerdict.EXCEEDS_TAG, subject, told, _GUARDED)
+    if not (scan.whole or scan.places):
+        return _isa(IsaVerdict.UNKNOWN, subject, f"too much data among the code; {code}", _DATA)
     if scan.by_segments:
         return _isa(IsaVerdict.UNKNOWN, subject, f"no section headers; {code}", _KEEP)
     if scan.places or foreign:
@@ -176,7 +179,8 @@ def _beyond(arch: str) -> tuple[str, ...]:
 def _tell(scan: Scan) -> str:
     """Say in one line what was found in the code."""
     if not scan.places:
-        return f"{scan.size} bytes of code are all rv64gc"
+        part = "are all" if scan.whole else "were looked at in part, and are"
+        return f"{scan.size} bytes of code {part} rv64gc"
     shown = "; ".join(_tell_place(place) for place in scan.places[:_SHOWN])
     more = f"; and {len(scan.places) - _SHOWN} more places" if len(scan.places) > _SHOWN else ""
     least = "" if scan.whole else "at least "

@@ -96,6 +96,13 @@ def test_f05_isa_gate_fails(data: bytes, verdict: IsaVerdict, why: str) -> None:
     assert found.hint
 
 
+def test_what_is_not_looked_at_to_its_end_does_not_pass() -> None:
+    nobodys = bytes.fromhex("0b00a900") * 200_001
+    found = isa(make_elf(code=b"\x82\x80" + nobodys, symbols=(Sym("$x"), Sym("$d", 2))))
+    assert (found.ok, found.verdict) == (False, IsaVerdict.UNKNOWN)
+    assert "too much data among the code" in found.evidence
+
+
 def test_a_file_without_section_headers_is_looked_through_all_the_same() -> None:
     found = isa(make_elf(code=VADD, section_headers=False))
     assert "without section headers, data and code look alike" in found.evidence
