@@ -143,7 +143,7 @@ def _symbols(image: Image) -> list[tuple[int, Symbol]]:
 
 
 def _hits(code: bytes, base: int, symbols: Sequence[tuple[int, Symbol]]) -> Iterator[_Hit | None]:
-    """Yield the foreign instructions in one part of the file, which begins at offset ``base``; None for data."""
+    """Yield the foreign instructions in one part of the file, which begins at ``base``; None for data."""
     text = halfwords(code)
     first, last = (bisect_left(symbols, at, key=lambda item: item[0]) for at in (base, base + len(code)))
     inside = [((offset - base) // 2, symbol) for offset, symbol in symbols[first:last]]

@@ -149,7 +149,7 @@ def _table(
 
 def _sections(data: bytes, offset: int, count: int, size: int, names: int) -> Iterator[Part]:
     if count == 0:  # gABI: 65280 sections or more; their number is in the first one
-        count = _SECTION.unpack_from(data, offset)[5]
+        count = _SECTION.unpack(data[offset : offset + _SECTION.size])[5]
     rows = list(_table(data, _SECTION, offset, count, size))
     # no names is odd, yet no code hides behind it
     start, length = (rows[names][4], rows[names][5]) if names < len(rows) else (0, 0)

@@ -64,8 +64,9 @@ _SINGLE = re.compile(r"([a-rt-wy])(?:\d+(?:p\d+)?)?")
 _MULTI = re.compile(r"([zsx][a-z0-9]*?[a-z][a-z0-9]*?)(?:\d+p\d+)?")
 _FLAGS: Final = "rebuild without -march=native, -mcpu or RVA23 defaults: pass -march=rv64gc -mabi=lp64d"
 _GUARDED: Final = f"{_FLAGS}; or, if it only runs where the core has it, name the file in runtime_guarded"
-_KEEP: Final = "keep section headers and .riscv.attributes, or name the file in the recipe's runtime_guarded"
-_DATA: Final = "keep tables out of executable sections (.rodata), or name the file in runtime_guarded"
+_KEEP: Final = (
+    "keep section headers and .riscv.attributes, and tables in .rodata, or name the file in runtime_guarded"
+)
 _SHOWN: Final = 4
 _HINT = "a Tag_RISCV_arch reads like rv64i2p1_m2p0_a2p1_f2p2_d2p2_c2p0_zicsr2p0; rebuild the file"
 
@@ -153,13 +154,18 @@ def judge_isa(arch: str | None, mapped: Iterable[str], scan: Scan, subject: str)
     if extra:
         told = f"rv64gc has no {', '.join(extra)} (Tag_RISCV_arch {arch}); {code}"
         return _isa(IsaVerdict.EXCEEDS_TAG, subject, told, _GUARDED)
-    if not (scan.whole or scan.places):
-        return _isa(IsaVerdict.UNKNOWN, subject, f"too much data among the code; {code}", _DATA)
-    if scan.by_segments:
-        return _isa(IsaVerdict.UNKNOWN, subject, f"no section headers; {code}", _KEEP)
+    if doubt := _doubt(scan):
+        return _isa(IsaVerdict.UNKNOWN, subject, f"{doubt}; {code}", _KEEP)
     if scan.places or foreign:
         return _isa(IsaVerdict.EXTENDED_CODE, subject, code, _GUARDED)
     return _isa(IsaVerdict.BASELINE, subject, f"{arch}; {code}")
+
+
+def _doubt(scan: Scan) -> str:
+    """Say why a look at the code shows nothing, if it doesn't."""
+    if scan.by_segments:
+        return "no section headers"
+    return "" if scan.whole or scan.places else "too much data among the code"
 
 
 def _isa(verdict: IsaVerdict, subject: str, why: str, hint: str = "") -> Verdict:
