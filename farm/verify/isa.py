@@ -191,7 +191,8 @@ def _tell(scan: Scan) -> str:
     more = f"; and {len(scan.places) - _SHOWN} more places" if len(scan.places) > _SHOWN else ""
     least = "" if scan.whole else "at least "
     where = " (without section headers, data and code look alike)" if scan.by_segments else ""
-    return f"{least}{scan.count} instructions that rv64gc does not have{where}: {shown}{more}"
+    what = "instruction" if scan.count == 1 else "instructions"
+    return f"{least}{scan.count} {what} that rv64gc does not have{where}: {shown}{more}"
 
 
 def _tell_place(place: Place) -> str:

@@ -125,7 +125,7 @@ VERDICTS: Final = {
     "bare.so": ("unknown", "no Tag_RISCV_arch attribute; "),
     "golike": ("unknown", "no Tag_RISCV_arch attribute; "),
     "headless.so": ("unknown", "no "),
-    "word.so": ("runtime-guarded (needs proof)", "never called; contains-extended-code: 1 instructions"),
+    "word.so": ("runtime-guarded (needs proof)", "never called; contains-extended-code: 1 instruction that"),
     "bareguarded.so": ("runtime-guarded (needs proof)", "vsetvli, vadd.vv in guarded"),
 }
 

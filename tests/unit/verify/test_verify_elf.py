@@ -76,7 +76,7 @@ def test_wrong_machine_and_class() -> None:
         (
             make_elf(code=b"\x01\0" + VADD, symbols=(Sym("sum", 2, FUNC, 4),)),
             IsaVerdict.EXTENDED_CODE,
-            "1 instructions that rv64gc does not have: vadd.vv in sum, at 0x1002",
+            "1 instruction that rv64gc does not have: vadd.vv in sum, at 0x1002",
         ),
         (
             make_elf(code=bytes.fromhex("0b00a900")),
