@@ -23,6 +23,7 @@ from farm.verify.image import (
     SHT_SYMTAB,
     corrupt,
     read_image,
+    readable,
     string_at,
 )
 from farm.verify.isa import judge_isa
@@ -138,7 +139,7 @@ def _tagged(attributes: bytes) -> str | None:
             end = attributes.find(b"\0", at)
             end = len(attributes) if end < 0 else end
             if tag == _TAG_ARCH:
-                return attributes[at:end].decode(errors="replace")
+                return readable(attributes[at:end])
             at = end + 1
         else:
             _, at = _uleb128(attributes, at)
@@ -192,7 +193,7 @@ def _mapped(image: Image) -> frozenset[str]:
     """
     tables = [s for s in image.sections if s.kind == SHT_SYMTAB]
     strings = (image.content(image.sections[table.link]) for table in tables[:1])
-    return frozenset(name.decode(errors="replace") for text in strings for name in _NAMED_ISA.findall(text))
+    return frozenset(readable(name) for text in strings for name in _NAMED_ISA.findall(text))
 
 
 def judge_elf(data: bytes, subject: str) -> tuple[Verdict, ...]:

@@ -161,7 +161,13 @@ def _sections(data: bytes, offset: int, count: int, size: int, names: int) -> It
 def string_at(strings: bytes, at: int) -> str:
     """Return the string that begins at ``at`` in a string table; longer than any real one it does not get."""
     end = strings.find(b"\0", at, at + _LONGEST_NAME)
-    return strings[at : end if end >= 0 else at + _LONGEST_NAME].decode(errors="replace")
+    return readable(strings[at : end if end >= 0 else at + _LONGEST_NAME])
+
+
+def readable(text: bytes) -> str:
+    """Decode text of an untrusted file for messages: it must not move a terminal's cursor or break lines."""
+    decoded = text.decode(errors="replace")
+    return decoded if decoded.isprintable() else "".join(c if c.isprintable() else "?" for c in decoded)
 
 
 def symbols_of(

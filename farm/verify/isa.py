@@ -68,6 +68,7 @@ _KEEP: Final = (
     "keep section headers and .riscv.attributes, and tables in .rodata, or name the file in runtime_guarded"
 )
 _SHOWN: Final = 4
+_LONGEST: Final = 120  # of a function's name in a message
 _HINT = "a Tag_RISCV_arch reads like rv64i2p1_m2p0_a2p1_f2p2_d2p2_c2p0_zicsr2p0; rebuild the file"
 
 
@@ -198,7 +199,8 @@ def _tell(scan: Scan) -> str:
 def _tell_place(place: Place) -> str:
     doubt = " (may be data)" if place.may_be_data else ""
     times = f"{place.count} times, first " if place.count > 1 else ""
-    return f"{', '.join(place.names)} in {place.name}, {times}at {place.first:#x}{doubt}"
+    name = place.name if len(place.name) <= _LONGEST else place.name[:_LONGEST] + "..."
+    return f"{', '.join(place.names)} in {name}, {times}at {place.first:#x}{doubt}"
 
 
 def allow(verdicts: Iterable[Verdict], guarded: Mapping[str, str]) -> tuple[Verdict, ...]:

@@ -114,6 +114,14 @@ def test_mapping_symbols_within_rv64gc_or_of_hints_are_fine(isa_string: str) -> 
     assert isa(data).ok
 
 
+def test_names_in_a_file_do_not_reach_the_terminal_as_they_are() -> None:
+    symbols = (Sym("a\n\x1b[2Jb" + "c" * 200, 0, FUNC, 4), Sym("$xrv64gc\n"))
+    found = isa(make_elf(code=VADD, symbols=symbols, needed=("lib\n.so",)))
+    assert found.evidence.isprintable()
+    assert "in a??[2Jbccc" in found.evidence
+    assert "c" * 200 not in found.evidence
+
+
 @given(st.integers(0, len(ELF) - 1))
 def test_truncated_file_never_passes(size: int) -> None:
     assert not all(v.ok for v in judge_elf(ELF[:size], "x.so"))
