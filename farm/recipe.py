@@ -27,9 +27,18 @@ from pydantic import (
 from farm.errors import InputError
 
 UNBUILT: Final = frozenset(
-    {"reason", "nodes", "exclude_nodes", "features", "needs", "memory_mib", "memory_mib_per_task"}
+    {
+        "reason",
+        "nodes",
+        "exclude_nodes",
+        "features",
+        "needs",
+        "memory_mib",
+        "memory_mib_per_task",
+        "runtime_guarded",
+    }
 )
-"""Keys that say where and when a project is built, or why; what comes out does not depend on them."""
+"""Keys that say where, when and why it is built, or what passes; what comes out depends on none of them."""
 
 
 def _requirement(value: str) -> str:
@@ -49,6 +58,8 @@ def _project(value: str) -> str:
 NodeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Feature = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 Project = Annotated[str, AfterValidator(_project)]
+FileGlob = Annotated[str, Field(min_length=1, pattern=r"^[^/\\][^\\]*$")]
+Reason = Annotated[str, Field(pattern=r"\S")]
 Mebibytes = Annotated[int, Field(gt=0)]
 
 
@@ -95,6 +106,9 @@ class Recipe(BaseModel):
 
     memory_mib_per_task: Mebibytes | None = None
     """Memory that each parallel task of the build takes, in MiB."""
+
+    runtime_guarded: dict[FileGlob, Reason] = {}
+    """Files in the wheel that may have code beyond rv64gc if it only runs where the core has it, and why."""
 
     reason: str = ""
     """Why the recipe exists; for whoever reads it next."""

@@ -101,7 +101,7 @@ def verified(job: Job, wheel: Path) -> Report:
         python_tag=job.spec.python,
         native=job.spec.recipe.native,
     )
-    return verify_wheel(wheel, expectation)
+    return verify_wheel(wheel, expectation, job.spec.recipe.runtime_guarded)
 
 
 def publish_all(publish: Callable[[Sequence[Path]], object], wheels: Sequence[tuple[str, Path]]) -> Outcomes:

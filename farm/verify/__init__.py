@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from farm.errors import InputError, WheelError
 from farm.verify.expect import JobExpectation, judge_job
+from farm.verify.isa import allow
 from farm.verify.model import Gate, Report, Verdict
 from farm.verify.name import parse_name
 from farm.verify.wheel import judge_metadata, judge_native, judge_paths, judge_record, read_archive
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from farm.verify.name import WheelName
@@ -20,8 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["Gate", "JobExpectation", "Report", "Verdict", "judge_archive", "verify_wheel"]
 
 
-def verify_wheel(path: Path, expect: JobExpectation | None = None) -> Report:
+def verify_wheel(
+    path: Path, expect: JobExpectation | None = None, guarded: Mapping[str, str] | None = None
+) -> Report:
     """Pass a wheel through every gate; with ``expect``, through the job's gate too.
+
+    ``guarded`` is a recipe's ``runtime_guarded``: what it names still fails, as needing a proof
+    (:func:`farm.verify.isa.needs_proof`).
 
     A wheel that can't be read, or is not named like one, yields a report with that one failure
     (``Report.raise_if_failed`` turns it into a WheelError). Raises InputError if there is no such file.
@@ -41,7 +48,7 @@ def verify_wheel(path: Path, expect: JobExpectation | None = None) -> Report:
     except WheelError as error:
         evidence = error.message.removeprefix(f"{path.name}: ")
         return Report(path.name, sha256, (Verdict(gate, False, path.name, evidence, error.hint),))
-    return Report(path.name, sha256, judge_archive(archive, name, expect))
+    return Report(path.name, sha256, allow(judge_archive(archive, name, expect), guarded or {}))
 
 
 def judge_archive(archive: Archive, name: WheelName, expect: JobExpectation | None) -> tuple[Verdict, ...]:

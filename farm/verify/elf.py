@@ -1,36 +1,54 @@
-"""Read what an ELF file asks of the machine it runs on, and judge it against riscv64 lp64d.
+"""Judge an ELF file: may it be in a riscv64 wheel, and on which cores does it run?
 
-Sources: System V gABI (header, dynamic section); RISC-V ELF psABI ("File Header", ``e_flags``;
-"Attributes", ``Tag_RISCV_arch``; "Mapping Symbol", ``$x<ISA>``). Parsed by pyelftools; files come from
-untrusted builds, so whatever that parser meets becomes a WheelError.
+Sources: System V gABI (dynamic section); RISC-V ELF psABI ("File Header", ``e_flags``; "Attributes",
+``Tag_RISCV_arch``; "Program Header Table", PT_RISCV_ATTRIBUTES; "Mapping Symbol", ``$x<ISA>``).
 """
 
 from __future__ import annotations
 
+import re
+import struct
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import islice
-
-from elftools.elf.dynamic import DynamicSection, DynamicSegment
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import RISCVAttributesSection, SymbolTableSection
+from typing import TYPE_CHECKING, Final
 
 from farm.errors import WheelError
-from farm.verify.isa import beyond_rv64gc, parse_arch
+from farm.verify.code_scan import scan_code
+from farm.verify.image import (
+    ELF_MAGIC,
+    PT_DYNAMIC,
+    PT_LOAD,
+    REBUILD,
+    SHT_DYNAMIC,
+    SHT_SYMTAB,
+    corrupt,
+    read_image,
+    readable,
+    string_at,
+)
+from farm.verify.isa import judge_isa
 from farm.verify.model import Gate, Verdict
 
-ELF_MAGIC = b"\x7fELF"
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-RVC = 0x1
-FLOAT_ABI = 0x6
-FLOAT_ABI_DOUBLE = 0x4
-RVE = 0x8
-TSO = 0x10
+    from farm.verify.image import Image
+
+__all__ = ["ELF_MAGIC", "ElfFacts", "facts_of", "judge_abi", "judge_elf", "read_elf"]
+
+RVC: Final = 0x1
+FLOAT_ABI: Final = 0x6
+FLOAT_ABI_DOUBLE: Final = 0x4
+RVE: Final = 0x8
+TSO: Final = 0x10
 _FLOAT_NAMES = {0x0: "soft", 0x2: "single", 0x4: "double", 0x6: "quad"}
 
-_MOST_ATTRIBUTES = 256  # real files have under ten; a corrupt one must not keep the parser busy
-_REBUILD = "build on a riscv64 node with -march=rv64gc -mabi=lp64d"
-_FLAGS = "rebuild without -march=native, -mcpu or RVA23 defaults: pass -march=rv64gc -mabi=lp64d"
+_RISCV_ATTRIBUTES: Final = 0x7000_0003  # SHT_ and PT_
+_TAG_FILE, _TAG_ARCH = 1, 5
+_DT_NEEDED, _DT_STRTAB, _DT_STRSZ = 1, 5, 10
+_DYNAMIC = struct.Struct("<QQ")
+_MOST_NEEDED = 1024
+_NAMED_ISA = re.compile(rb"\0\$x(rv[^\0.]{1,4096})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,76 +71,147 @@ class ElfFacts:
 
 def read_elf(data: bytes, subject: str = "ELF file") -> ElfFacts:
     """Read an ELF file's facts. Raises WheelError if it is truncated, corrupt or not ELF."""
-    if not data.startswith(ELF_MAGIC):
-        raise WheelError(f"{subject}: not an ELF file", hint=_REBUILD)
-    try:  # pyelftools leaks struct.error, KeyError and more on bad input
-        return _read(ELFFile(BytesIO(data)))
-    except Exception as error:
-        cause = str(error).partition("\n")[0] or type(error).__name__
-        raise WheelError(f"{subject}: truncated or corrupt ELF file ({cause})", hint=_REBUILD) from error
+    return facts_of(read_image(data, subject), subject)
 
 
-def _read(elf: ELFFile) -> ElfFacts:
-    machine = str(elf["e_machine"])
-    riscv = machine == "EM_RISCV"
-    return ElfFacts(
-        bits=elf.elfclass,
-        little_endian=elf.little_endian,
-        machine=machine,
-        flags=int(elf["e_flags"]),
-        arch=_arch(elf) if riscv else None,
-        needed=_needed(elf),
-        mapped=_mapped(elf) if riscv else frozenset(),
-    )
+def facts_of(image: Image, subject: str = "ELF file") -> ElfFacts:
+    """Gather what the tables of an ELF file say. Raises WheelError if they are corrupt."""
+    riscv = image.machine == "EM_RISCV"
+    try:
+        return ElfFacts(
+            bits=image.bits,
+            little_endian=image.little_endian,
+            machine=image.machine,
+            flags=image.flags,
+            arch=_arch(image) if riscv else None,
+            needed=_needed(image),
+            mapped=_mapped(image) if riscv else frozenset(),
+        )
+    except (struct.error, IndexError, ValueError) as error:
+        raise corrupt(subject, error) from error
 
 
-def _arch(elf: ELFFile) -> str | None:
-    """Return the file's ``Tag_RISCV_arch``: its first file-scope value in the ``riscv`` subsection."""
-    for section in elf.iter_sections():
-        if not isinstance(section, RISCVAttributesSection):
-            continue
-        for subsection in islice(section.iter_subsections("riscv"), 1):
-            for scope in islice(subsection.iter_subsubsections("TAG_FILE"), 1):
-                for attribute in islice(scope.iter_attributes(), _MOST_ATTRIBUTES):
-                    if attribute.tag == "TAG_ARCH":
-                        return str(attribute.value)
+def _arch(image: Image) -> str | None:
+    """Return the file's ``Tag_RISCV_arch``; where sections were stripped, the segment still has it."""
+    parts = [s for s in image.sections if s.kind == _RISCV_ATTRIBUTES]
+    parts += [s for s in image.segments if s.kind == _RISCV_ATTRIBUTES]
+    return next((arch for part in parts if (arch := _attribute(image.content(part))) is not None), None)
+
+
+def _attribute(content: bytes) -> str | None:
+    """Read ``Tag_RISCV_arch`` at file scope of the subsection ``riscv``.
+
+    The format: ``A``; then subsections of a length (itself included), a vendor's name and sub-subsections of
+    a tag, a length (both included) and attributes. Tags are ULEB128; odd ones have strings, even ones ULEB128
+    values.
+    """
+    if content[:1] != b"A":
+        return None
+    at = 1
+    while at + 4 <= len(content):
+        length = int.from_bytes(content[at : at + 4], "little")
+        if length < 4:  # noqa: PLR2004 - bytes of the length itself
+            raise ValueError("an attribute section without a length")
+        vendor, _, body = content[at + 4 : at + length].partition(b"\0")
+        if vendor == b"riscv":
+            return _file_scope(body)
+        at += length
     return None
 
 
-def _needed(elf: ELFFile) -> tuple[str, ...]:
-    """Return the DT_NEEDED names, from the dynamic segment or, in files without segments, the section."""
-    parts = (*elf.iter_segments(), *elf.iter_sections())
-    for part in parts:
-        if isinstance(part, DynamicSegment | DynamicSection):
-            return tuple(str(getattr(tag, "needed", "")) for tag in part.iter_tags("DT_NEEDED"))
-    return ()
+def _file_scope(body: bytes) -> str | None:
+    at = 0
+    while at + 5 <= len(body):
+        length = int.from_bytes(body[at + 1 : at + 5], "little")
+        if length < 5:  # noqa: PLR2004 - bytes of tag and length
+            raise ValueError("an attribute subsection without a length")
+        if body[at] == _TAG_FILE:
+            return _tagged(body[at + 5 : at + length])
+        at += length
+    return None
 
 
-def _mapped(elf: ELFFile) -> frozenset[str]:
-    """Return the ISA strings of the ``$x<ISA>`` mapping symbols that GNU as leaves at switched code."""
-    found: set[str] = set()
-    for section in elf.iter_sections():
-        if isinstance(section, SymbolTableSection):
-            names = (symbol.name for symbol in section.iter_symbols())
-            found |= {name[2:].partition(".")[0] for name in names if name.startswith("$xrv")}
-    return frozenset(found)
+def _tagged(attributes: bytes) -> str | None:
+    at = 0
+    while at < len(attributes):
+        tag, at = _uleb128(attributes, at)
+        if tag % 2:
+            end = attributes.find(b"\0", at)
+            end = len(attributes) if end < 0 else end
+            if tag == _TAG_ARCH:
+                return readable(attributes[at:end])
+            at = end + 1
+        else:
+            _, at = _uleb128(attributes, at)
+    return None
+
+
+def _uleb128(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:  # noqa: PLR2004 - the bit that says that more bytes follow
+            return value, at
+        if shift > 63:  # noqa: PLR2004 - no tag or value is longer than 64 bits
+            raise ValueError("a number in the attributes has no end")
+
+
+def _needed(image: Image) -> tuple[str, ...]:
+    """Return the _DT_NEEDED names, from the dynamic segment or, in files without segments, the section."""
+    parts = [s for s in image.segments if s.kind == PT_DYNAMIC]
+    parts += [s for s in image.sections if s.kind == SHT_DYNAMIC]
+    if not parts:
+        return ()
+    content = image.content(parts[0])
+    rows: list[tuple[int, int]] = list(
+        _DYNAMIC.iter_unpack(content[: len(content) // _DYNAMIC.size * _DYNAMIC.size])
+    )
+    rows = rows[: next((n for n, (tag, _) in enumerate(rows) if tag == 0), len(rows))]
+    strings = _dynamic_strings(image, rows)
+    return tuple(
+        string_at(strings, at) for tag, at in islice((r for r in rows if r[0] == _DT_NEEDED), _MOST_NEEDED)
+    )
+
+
+def _dynamic_strings(image: Image, rows: Sequence[tuple[int, int]]) -> bytes:
+    values: dict[int, int] = dict(reversed(rows))  # the first of each tag counts
+    address, size = values.get(_DT_STRTAB), values.get(_DT_STRSZ, 0)
+    for load in image.segments:
+        if load.kind == PT_LOAD and address is not None and 0 <= address - load.address < load.size:
+            at = load.offset + address - load.address
+            return image.data[at : at + size]
+    linked = [s.link for s in image.sections if s.kind == SHT_DYNAMIC]
+    return image.content(image.sections[linked[0]]) if linked else b""
+
+
+def _mapped(image: Image) -> frozenset[str]:
+    """Return the ISA strings of the ``$x<ISA>`` mapping symbols that GNU as leaves at switched code.
+
+    They are looked for in the symbols' strings: reading every symbol for them takes a hundred times as long.
+    """
+    tables = [s for s in image.sections if s.kind == SHT_SYMTAB]
+    strings = (image.content(image.sections[table.link]) for table in tables[:1])
+    return frozenset(readable(name) for text in strings for name in _NAMED_ISA.findall(text))
 
 
 def judge_elf(data: bytes, subject: str) -> tuple[Verdict, ...]:
     """Judge one ELF file: the machine and its ABI, then, if those hold, its instruction set."""
     try:
-        facts = read_elf(data, subject)
+        image = read_image(data, subject)
+        facts = facts_of(image, subject)
+        abi = judge_abi(facts, subject)
+        return (abi, judge_isa(facts.arch, facts.mapped, scan_code(image), subject)) if abi.ok else (abi,)
     except WheelError as error:
         evidence = error.message.removeprefix(f"{subject}: ")
         return (Verdict(Gate.ELF, False, subject, evidence, error.hint),)
-    abi = judge_abi(facts, subject)
-    return (abi, judge_isa(facts, subject)) if abi.ok else (abi,)
 
 
 def judge_abi(facts: ElfFacts, subject: str) -> Verdict:
     """Judge class, machine and ``e_flags``: 64-bit little-endian RISC-V, float ABI double, nothing exotic."""
     wrong: list[str] = []
-    hint = _REBUILD
+    hint = REBUILD
     if facts.machine != "EM_RISCV":
         wrong.append(f"{facts.machine}, not EM_RISCV")
     elif facts.bits != 64 or not facts.little_endian:  # noqa: PLR2004 - the 64 of ELFCLASS64
@@ -138,28 +227,3 @@ def judge_abi(facts: ElfFacts, subject: str) -> Verdict:
         return Verdict(Gate.ELF, False, subject, "; ".join(wrong), hint)
     needed = ", ".join(facts.needed) or "nothing"
     return Verdict(Gate.ELF, True, subject, f"ELF64 RISC-V, float ABI double, needs {needed}")
-
-
-def judge_isa(facts: ElfFacts, subject: str) -> Verdict:
-    """Judge the instruction set by ``Tag_RISCV_arch`` and the mapping symbols (F05).
-
-    No attribute is no proof, hence never a pass; code mapped beyond rv64gc isn't either, even if it is
-    guarded at run time: nothing here can tell.
-    """
-    if facts.arch is None:
-        evidence = "unknown: no Tag_RISCV_arch attribute"
-        return Verdict(
-            Gate.ISA, False, subject, evidence, "keep .riscv.attributes: do not strip section headers"
-        )
-    try:
-        extra = beyond_rv64gc(parse_arch(facts.arch))
-        foreign = {name for isa in facts.mapped for name in beyond_rv64gc(parse_arch(isa))}
-    except WheelError as error:
-        return Verdict(Gate.ISA, False, subject, error.message, error.hint)
-    if extra:
-        evidence = f"exceeds-tag: rv64gc has no {', '.join(extra)} (Tag_RISCV_arch {facts.arch})"
-        return Verdict(Gate.ISA, False, subject, evidence, _FLAGS)
-    if foreign:
-        evidence = f"contains-extended-code: mapping symbols name {', '.join(sorted(foreign))}"
-        return Verdict(Gate.ISA, False, subject, evidence, _FLAGS)
-    return Verdict(Gate.ISA, True, subject, f"baseline: {facts.arch}")

@@ -24,13 +24,17 @@ class Gate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One finding: which gate, about which file, whether it holds, why, and what to do if it doesn't."""
+    """One finding: which gate, about which file, whether it holds, why, and what to do if it doesn't.
+
+    ``verdict`` is the finding's name where a gate has more than two, for programs: an ``IsaVerdict``.
+    """
 
     gate: Gate
     ok: bool
     subject: str
     evidence: str
     hint: str = ""
+    verdict: str = ""
 
 
 @dataclass(frozen=True, slots=True)

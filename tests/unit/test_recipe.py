@@ -39,6 +39,9 @@ PATH = Path("recipes/demo.yml")
         ("needs: ['numpy>=2']\n", "recipes/demo.yml:1: needs", "not a project's name: 'numpy>=2'"),
         ("memory_mib: 0\n", "recipes/demo.yml:1: memory_mib", "greater than 0"),
         ("memory_mib: true\n", "recipes/demo.yml:1: memory_mib", "valid integer"),
+        ("runtime_guarded: [demo/x.so]\n", "recipes/demo.yml:1: runtime_guarded", "valid dict"),
+        ("runtime_guarded: {demo/x.so: ''}\n", "recipes/demo.yml:1: runtime_guarded", "pattern"),
+        ("runtime_guarded: {/x.so: why}\n", "recipes/demo.yml:1: runtime_guarded", "pattern"),
         ("memory_mib_per_task: 1.5\n", "recipes/demo.yml:1: memory_mib_per_task", "valid integer"),
     ],
 )
@@ -100,6 +103,7 @@ PLACEMENT: dict[str, object] = {
     "needs": ["numpy"],
     "memory_mib": 1,
     "memory_mib_per_task": 1,
+    "runtime_guarded": {"demo/*.so": "picked by getauxval"},
 }
 
 

@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.errors import WheelError
-from farm.verify.isa import RV64GC, Arch, beyond_rv64gc, format_arch, parse_arch
+from farm.verify.isa import (
+    RV64GC,
+    Arch,
+    allow,
+    beyond_rv64gc,
+    format_arch,
+    needs_proof,
+    parse_arch,
+    settle,
+)
+from farm.verify.model import Gate, Report, Verdict
 
 SINGLE = st.sampled_from(list("mafdcvbhqp"))
 MULTI = st.builds(
@@ -66,6 +76,7 @@ def test_what_toolchains_write_for_rv64gc_is_within(text: str) -> None:
         ("rv64gc_xtheadba1p0", ("xtheadba",)),
         ("rv32gc", ("rv32",)),
         ("rv64e2p0", ("e",)),
+        ("rv64gc_zihintpause_zicbom", ("zicbom",)),
     ],
 )
 def test_f05_more_than_rv64gc_is_named(text: str, extra: tuple[str, ...]) -> None:
@@ -82,3 +93,49 @@ def test_malformed_is_refused(text: str) -> None:
 
 def test_g_stands_for_its_parts() -> None:
     assert parse_arch("rv64g").extensions < RV64GC
+
+
+GUARDED = {"numpy/_core/*.so": "picks its kernels by getauxval"}
+CORE = Verdict(
+    Gate.ISA, False, "numpy/_core/x.so", "contains-extended-code: vadd", "fix", "contains-extended-code"
+)
+OTHER = Verdict(Gate.ISA, False, "numpy.libs/blas.so", "exceeds-tag: v", "fix", "exceeds-tag")
+FINE = Verdict(Gate.ISA, True, "numpy/_core/y.so", "baseline: rv64gc", verdict="baseline")
+ABI = Verdict(Gate.ELF, False, "numpy/_core/x.so", "float ABI is soft")
+
+
+def report(*verdicts: Verdict) -> Report:
+    return Report("numpy.whl", "0" * 64, allow(verdicts, GUARDED))
+
+
+def test_a_recipes_leave_alone_does_not_pass() -> None:
+    found = report(CORE, FINE)
+    assert not found.ok
+    (pending,) = needs_proof(found)
+    assert pending.verdict == "runtime-guarded (needs proof)"
+    assert "picks its kernels by getauxval" in pending.evidence
+    assert "vadd" in pending.evidence
+    assert pending.hint
+
+
+def test_a_proof_settles_what_the_recipe_names_and_nothing_else() -> None:
+    settled = settle(report(CORE, OTHER, FINE, ABI), proven=True, evidence="pytest, log sha256 12ab")
+    core, other, fine, abi = settled.verdicts
+    assert (other, fine, abi) == (OTHER, FINE, ABI)
+    assert (core.ok, core.verdict) == (True, "runtime-guarded")
+    assert core.evidence.startswith(
+        "runtime-guarded (exercised paths): pytest, log sha256 12ab; the recipe says:"
+    )
+    assert needs_proof(settled) == ()
+
+
+def test_an_illegal_instruction_is_a_proven_failure() -> None:
+    (core,) = settle(report(CORE), proven=False, evidence="SIGILL in f+0x4").verdicts
+    assert (core.ok, core.verdict) == (False, "fail")
+    assert core.evidence.startswith("fail, proven: SIGILL in f+0x4; ")
+
+
+@pytest.mark.parametrize("proven", [True, False])
+def test_without_leave_there_is_nothing_to_settle(proven: bool) -> None:
+    bare = Report("numpy.whl", "0" * 64, (CORE, OTHER, FINE))
+    assert settle(bare, proven=proven, evidence="") == bare
