@@ -17,8 +17,12 @@ class Gate(StrEnum):
     PATHS = "paths"
     METADATA = "metadata"
     RECORD = "record"
+    CONTENT = "content"
+    LICENCE = "licence"
     ELF = "elf"
     ISA = "isa"
+    ABI3 = "abi3"
+    PLATFORM = "platform"
     JOB = "job"
 
 
