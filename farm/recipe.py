@@ -27,9 +27,20 @@ from pydantic import (
 from farm.errors import InputError
 
 UNBUILT: Final = frozenset(
-    {"reason", "nodes", "exclude_nodes", "features", "needs", "memory_mib", "memory_mib_per_task"}
+    {
+        "reason",
+        "nodes",
+        "exclude_nodes",
+        "features",
+        "needs",
+        "memory_mib",
+        "memory_mib_per_task",
+        "system_packages",
+        "keep_files",
+        "no_licence",
+    }
 )
-"""Keys that say where and when a project is built, or why; what comes out does not depend on them."""
+"""Keys that say where, when and why it is built, and what its wheel may be like; not what comes out."""
 
 
 def _requirement(value: str) -> str:
@@ -49,6 +60,8 @@ def _project(value: str) -> str:
 NodeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Feature = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 Project = Annotated[str, AfterValidator(_project)]
+DebianPackage = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
+Reason = Annotated[str, Field(pattern=r"\S")]
 Mebibytes = Annotated[int, Field(gt=0)]
 
 
@@ -57,7 +70,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    apt_packages: list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]] = []
+    apt_packages: list[DebianPackage] = []
     """Debian packages (development headers, mostly) that must be on the board; provisioning installs them."""
 
     build_constraints: list[Annotated[str, AfterValidator(_requirement)]] = []
@@ -92,6 +105,15 @@ class Recipe(BaseModel):
 
     memory_mib_per_task: Mebibytes | None = None
     """Memory that each parallel task of the build takes, in MiB."""
+
+    system_packages: dict[DebianPackage, Reason] = {}
+    """Debian packages that a wheel which can't be repaired needs from its user's system, and why."""
+
+    keep_files: dict[str, Reason] = {}
+    """Patterns of files in the wheel that look foreign or left over and belong there, and why."""
+
+    no_licence: str = ""
+    """Why the wheel has no licence file although the sdist has one."""
 
     reason: str = ""
     """Why the recipe exists; for whoever reads it next."""

@@ -9,6 +9,7 @@ The index is taken as the mirror sends it, without Debian's signature: it is goo
 from __future__ import annotations
 
 import gzip
+import os
 import posixpath
 import tempfile
 import time
@@ -62,9 +63,13 @@ def chosen(found: Iterable[tuple[str, str, bool]]) -> dict[str, str]:
 
 
 class DebianPackages:
-    """The libraries of one Debian suite; the mirror is asked at the first look-up, then once a month."""
+    """The libraries of one Debian suite; the mirror is asked at the first look-up, then once a month.
 
-    def __init__(self, cache: Path, mirror: str = MIRROR, suite: str = SUITE) -> None:
+    The mirror is the one given, else that of the environment variable FARM_DEBIAN_MIRROR, else Debian's own.
+    """
+
+    def __init__(self, cache: Path, mirror: str = "", suite: str = SUITE) -> None:
+        mirror = mirror or os.environ.get("FARM_DEBIAN_MIRROR", MIRROR)
         self._kept = cache / f"{suite.replace('/', '_')}-libraries"
         self._url = f"{mirror.rstrip('/')}/dists/{suite}/main/Contents-riscv64.gz"
 

@@ -37,6 +37,11 @@ class Verdict:
     hint: str = ""
 
 
+def printable(text: str) -> str:
+    """Return text that can't steer a terminal: file names in a wheel are a stranger's."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """All that the gates say about one wheel."""
@@ -64,7 +69,9 @@ class Report:
         first, more = self.failures[0], len(self.failures) - 1
         where = "" if first.subject == self.wheel else f"{first.subject}: "
         rest = f" (and {more} more)" if more else ""
-        raise WheelError(f"{self.wheel}: {first.gate}: {where}{first.evidence}{rest}", hint=first.hint)
+        raise WheelError(
+            printable(f"{self.wheel}: {first.gate}: {where}{first.evidence}{rest}"), hint=first.hint
+        )
 
     def to_json(self) -> str:
         """Return the report as a JSON object, keys sorted."""

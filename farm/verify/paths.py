@@ -35,7 +35,7 @@ def judge_paths(archive: Archive, subject: str) -> tuple[Verdict, ...]:
     for member in archive.members:
         wrong += [(member.path, why) for why in _problems(member, folders)]
     if wrong:
-        return tuple(Verdict(Gate.PATHS, False, repr(path)[1:-1], why, _REBUILD) for path, why in wrong)
+        return tuple(Verdict(Gate.PATHS, False, path, why, _REBUILD) for path, why in wrong)
     notes = (Verdict(Gate.PATHS, True, path, why, _LINUX_ONLY) for path, why in _elsewhere(paths))
     return (Verdict(Gate.PATHS, True, subject, f"{len(paths)} files, all inside"), *notes)
 
