@@ -15,7 +15,7 @@ from farm.nodes import Facts, unfit
 from farm.service import Planned
 from farm.store import Job, Mark, NodeMark
 from farm.verify import Gate, Report, Verdict
-from farm.verify.model import printable
+from farm.verify.model import counted, printable
 from farm.verify.remote import Unread
 
 Marks = Mapping[Mark, NodeMark]
@@ -152,7 +152,7 @@ def _summary(passed: Sequence[Verdict]) -> str:
     if len(passed) == 1:
         return passed[0].evidence
     heads = Counter(_HEAD_END.split(verdict.evidence)[0] for verdict in passed)
-    return ", ".join(f"{count} files {head}" for head, count in heads.most_common())
+    return ", ".join(f"{counted(count, 'file')} {head}" for head, count in heads.most_common())
 
 
 def _outcome(ok: bool) -> Text:

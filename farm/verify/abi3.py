@@ -32,9 +32,17 @@ def judge_abi3(
 ) -> tuple[Verdict, ...]:
     """Judge each file that claims the stable ABI, by the wheel's tag or by its own name (``.abi3.so``)."""
     tagged = any(tag.abi in _STABLE for tag in name.tags)
-    claiming = [path for path in elves if tagged or path.endswith(".abi3.so")]
+    claiming = [
+        path
+        for path, linkage in elves.items()
+        if path.endswith(".abi3.so") or (tagged and any(map(_is_pythons, linkage.undefined)))
+    ]
     floor = _floor(name, requires_python)
     return tuple(_judge(path, elves[path], floor, tagged=tagged) for path in claiming)
+
+
+def _is_pythons(symbol: str) -> bool:
+    return symbol.startswith(("Py", "_Py"))
 
 
 def _floor(name: WheelName, requires_python: SpecifierSet) -> int:
@@ -56,7 +64,7 @@ def _judge(path: str, linkage: Linkage, floor: int, *, tagged: bool) -> Verdict:
         evidence = "is named for one CPython, in a wheel for the stable ABI"
         return Verdict(Gate.ABI3, False, path, evidence, "build it for the stable ABI, or change the tag")
     used = {symbol: _added(symbol) for symbol in linkage.undefined}
-    private = sorted(s for s, minor in used.items() if minor is None and s.startswith(("Py", "_Py")))
+    private = sorted(s for s, minor in used.items() if minor is None and _is_pythons(s))
     if private:
         evidence = f"uses {', '.join(private)}, not in the stable ABI"
         return Verdict(Gate.ABI3, False, path, evidence, _PRIVATE)

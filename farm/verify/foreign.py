@@ -6,13 +6,13 @@ Formats are known by their magic numbers: System V gABI (ELF, ``ar``), Microsoft
 
 from __future__ import annotations
 
+import posixpath
 import struct
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from farm.verify.model import Gate, Verdict
+from farm.verify.model import Gate, Verdict, counted
 
 if TYPE_CHECKING:
     from farm.verify.wheel import Archive, Member
@@ -74,7 +74,7 @@ def _findings(member: Member, *, pure: bool) -> Iterator[tuple[str, bool]]:
     """Yield what a file is, and whether it may be there."""
     if member.mode & _SET_ID:
         yield "has the set-user-ID or set-group-ID bit", False
-    suffix = PurePosixPath(member.path).suffix.lower()
+    suffix = posixpath.splitext(member.path)[1].lower()
     if member.is_elf:
         kind = _elf_type(member.head)
         if kind == _ET_CORE:
@@ -90,7 +90,7 @@ def _findings(member: Member, *, pure: bool) -> Iterator[tuple[str, bool]]:
     elif suffix in {".pyc", ".pyo"}:
         yield "compiled Python, which nobody can review and installers make anew", False
     elif suffix in _LEFT:
-        yield f"{_LEFT[suffix]}, left behind by the build", False
+        yield f"{_LEFT[suffix]}, left behind by the build", pure
 
 
 def _elf_type(head: bytes) -> int:
@@ -116,11 +116,9 @@ def _static_library(member: Member) -> tuple[str, bool]:
     if foreign:
         kinds = ", ".join(sorted({f"e_machine {m}" if m else "no ELF" for m in foreign}))
         return f"static library with objects of another machine ({kinds})", False
-    on_purpose = PurePosixPath(member.path).parent.name in _FOLDERS_OF_LIBRARIES
-    return (
-        f"static library{'' if on_purpose else ' left behind by the build'}, {len(machines)} objects",
-        on_purpose,
-    )
+    on_purpose = posixpath.basename(posixpath.dirname(member.path)) in _FOLDERS_OF_LIBRARIES
+    origin = "" if on_purpose else " left behind by the build"
+    return f"static library{origin}, {counted(len(machines), 'object')}", on_purpose
 
 
 def _machines(data: bytes) -> Iterator[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import tarfile
 import zipfile
@@ -36,8 +37,8 @@ _DECLARE: Final = "declare license-files in pyproject.toml, or waive it in the r
 
 def is_licence(path: str) -> bool:
     """Tell whether a file's name is one under which licences are kept: COPYING.LESSER, AUTHORS.md."""
-    name = PurePosixPath(path)
-    return _LICENCE.fullmatch(name.name) is not None and name.suffix.lower() not in _CODE
+    name = posixpath.basename(path)
+    return _LICENCE.fullmatch(name) is not None and posixpath.splitext(name)[1].lower() not in _CODE
 
 
 def sdist_licences(sdist: Path) -> tuple[str, ...]:

@@ -37,6 +37,11 @@ class Verdict:
     hint: str = ""
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a count with its noun."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def printable(text: str) -> str:
     """Return text that can't steer a terminal: file names in a wheel are a stranger's."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -6,7 +6,6 @@ import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from farm.verify.model import Gate, Verdict
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
 _REBUILD: Final = "rebuild the wheel with the project's own backend"
 _LINUX_ONLY: Final = "harmless on Linux; who unpacks it elsewhere gets other files"
+_CONTROLS: Final = frozenset({"Cc", "Cf", "Cs"})
 _LONGEST_NAME: Final = 255  # bytes, of most file systems
 _KINDS: Final = {stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 _DEVICES: Final = frozenset(
@@ -29,7 +29,7 @@ def judge_paths(archive: Archive, subject: str) -> tuple[Verdict, ...]:
     Names that only Windows or macOS can't tell apart are noted: a riscv64 wheel is not for these.
     """
     paths = [member.path for member in archive.members]
-    folders = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
+    folders = {path[:at] for path in paths for at, letter in enumerate(path) if letter == "/"}
     counts = Counter(paths)
     wrong = [(path, f"occurs {count} times") for path, count in counts.items() if count > 1]
     for member in archive.members:
@@ -41,16 +41,16 @@ def judge_paths(archive: Archive, subject: str) -> tuple[Verdict, ...]:
 
 
 def _problems(member: Member, folders: set[str]) -> Iterator[str]:
-    path = PurePosixPath(member.path)
+    parts = member.path.split("/")
     # zipfile has cut names at NUL already; a backslash would be a separator on some unpackers
     drive = ":" in member.path.partition("/")[0]
-    if path.is_absolute() or ".." in path.parts or "\\" in member.path or drive:
+    if member.path.startswith("/") or ".." in parts or "\\" in member.path or drive:
         yield "absolute or escaping path"
-    elif member.path != str(path):
+    elif "" in parts or "." in parts:
         yield "path is not in its plain form"
-    if any(unicodedata.category(letter) in {"Cc", "Cf", "Cs"} for letter in member.path):
+    if not member.path.isprintable() and _CONTROLS & set(map(unicodedata.category, member.path)):
         yield "path has control characters"
-    if any(len(part.encode("utf-8", "surrogatepass")) > _LONGEST_NAME for part in path.parts):
+    if any(len(part.encode("utf-8", "surrogatepass")) > _LONGEST_NAME for part in parts):
         yield f"a name is longer than {_LONGEST_NAME} bytes"
     if member.path in folders:
         yield "is a file and a folder"

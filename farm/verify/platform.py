@@ -21,12 +21,14 @@ from auditwheel.policy import Policy, WheelPolicies
 from farm.errors import FarmError
 from farm.verify.linkage import Linkage
 from farm.verify.loading import Lacking, leaks, load
-from farm.verify.model import Gate, Verdict
+from farm.verify.model import Gate, Verdict, counted
 from farm.verify.name import WheelName
 
 LINUX: Final = "linux_riscv64"
 _GLIBC_TAG: Final = re.compile(r"manylinux_(\d+)_(\d+)_riscv64")
 _MUSL_TAG: Final = re.compile(r"(musllinux_\d+_\d+)_riscv64")
+_MUSL_OWN: Final = re.compile(r"lib(c|pthread|rt|m|dl|util|xnet)\.")
+"""Names that musl's loader takes for itself, whatever follows (``ldso/dynlink.c``, ``load_library``)."""
 _NUMBERS: Final = re.compile(r"\d+")
 _LOADERS: Final = ("ld-linux", "ld-musl-")
 _REPAIR: Final = "repair it with auditwheel on the board, and publish what that makes"
@@ -60,6 +62,8 @@ class Promise:
 
     def has_library(self, library: str) -> bool:
         """Tell whether a system of this tag has a library."""
+        if self.glibc is None and _MUSL_OWN.match(library):
+            return True
         return library in self.policy.whitelist or library.startswith(_LOADERS)
 
 
@@ -118,20 +122,22 @@ def judge_platform(
     if not found:
         return (_fail(name.filename, f"{name.platforms}: no known platform tag of riscv64", _REPAIR),)
     wrong = [*_search_paths(elves)]
+    fit = fitting_tag(elves)
     for promise in found:
         loading = load(elves, promise.has_library)
         wrong += _lacking(loading.lacking, promise.tag, lookup)
         for path, linkage in elves.items():
-            wrong += _symbols(path, linkage, loading.inside[path], promise)
-    return tuple(wrong) or (_holds(elves, name, found[0]),)
+            wrong += _symbols(path, linkage, loading.inside[path], promise, fit)
+    return tuple(wrong) or (_holds(elves, name, found[0], fit),)
 
 
-def _symbols(path: str, linkage: Linkage, inside: frozenset[str], promise: Promise) -> Iterator[Verdict]:
+def _symbols(
+    path: str, linkage: Linkage, inside: frozenset[str], promise: Promise, fit: str
+) -> Iterator[Verdict]:
     for library, versions in linkage.versions.items():
         beyond = [v for v in versions if library not in inside and not promise.has(v)]
         if beyond:
-            fit = fitting_tag({path: linkage})
-            hint = f"its own tag is {fit}: repair it with auditwheel" if fit else _REPAIR
+            hint = f"its files fit {fit}: repair it with auditwheel" if fit else _REPAIR
             listed = ", ".join(sorted(beyond, key=_numbers))
             yield _fail(path, f"needs {listed} of {library}, which {promise.tag} does not promise", hint)
     for library in sorted(set(linkage.needed) & set(promise.policy.blacklist) - inside):
@@ -141,18 +147,20 @@ def _symbols(path: str, linkage: Linkage, inside: frozenset[str], promise: Promi
             yield _fail(path, f"uses {', '.join(private)}, which {library} keeps to itself", hint)
 
 
+def _asked(elves: Mapping[str, Linkage], promise: Promise) -> Iterator[str]:
+    """Yield the symbol versions that are asked of the system, not of the wheel's own libraries."""
+    inside = load(elves, promise.has_library).inside
+    for path, linkage in elves.items():
+        for library, versions in linkage.versions.items():
+            if library not in inside[path]:
+                yield from versions
+
+
 def fitting_tag(elves: Mapping[str, Linkage]) -> str:
     """Return the oldest manylinux tag whose systems define all symbol versions asked for, or nothing."""
     for policy in _policies():
         promise = _glibc(policy.name)
-        inside = load(elves, promise.has_library).inside
-        if all(
-            promise.has(version)
-            for path, linkage in elves.items()
-            for library, versions in linkage.versions.items()
-            if library not in inside[path]
-            for version in versions
-        ):
+        if all(promise.has(version) for version in _asked(elves, promise)):
             return promise.tag
     return ""
 
@@ -222,15 +230,13 @@ def _judge_linux(
     return tuple(wrong) or (Verdict(Gate.PLATFORM, True, name.filename, evidence),)
 
 
-def _holds(elves: Mapping[str, Linkage], name: WheelName, promise: Promise) -> Verdict:
+def _holds(elves: Mapping[str, Linkage], name: WheelName, promise: Promise, fit: str) -> Verdict:
     highest: dict[str, str] = {}
-    for linkage in elves.values():
-        for version in (version for versions in linkage.versions.values() for version in versions):
-            family = version.partition("_")[0]
-            highest[family] = max(highest.get(family, ""), version, key=_numbers)
+    for version in _asked(elves, promise):
+        family = version.partition("_")[0]
+        highest[family] = max(highest.get(family, ""), version, key=lambda v: (_numbers(v), v))
     asked = ", ".join(sorted(highest.values())) or "no symbol version"
-    evidence = f"{promise.tag} holds: {len(elves)} files need {asked}"
-    fit = fitting_tag(elves) if promise.glibc else ""
-    if fit and _numbers(fit) < _numbers(promise.tag):
+    evidence = f"{promise.tag} holds for {counted(len(elves), 'file')}: {asked}"
+    if fit and promise.glibc and _numbers(fit) < _numbers(promise.tag):
         evidence += f"; they would fit {fit}"
     return Verdict(Gate.PLATFORM, True, name.filename, evidence)

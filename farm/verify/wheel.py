@@ -38,7 +38,7 @@ _SMALL = 64 << 20  # what is not worth a question
 _AR_MAGIC = b"!<arch>\n"
 _BUILD_PATH = re.compile(
     rb"/tmp/(?:pip-[a-z-]+|build-env)-\w+/|/home/runner/work/|/__w/|/github/workspace/"
-    rb"|/[\w.-]+(?:/[\w.-]+)*/wheelfarm[\w-]*/work/"
+    rb"|/wheelfarm[\w-]*/work/"
 )
 """Folders that are there while a wheel is built and never afterwards: pip's, GitHub's, this farm's."""
 _ZIP_FAULTS = (

@@ -147,6 +147,7 @@ def test_private_symbols_of_zlib() -> None:
 def test_a_musl_wheel_needs_musl() -> None:
     musl = {"a.so": Linkage(needed=("libc.musl-riscv64.so.1",))}
     assert all(verdict.ok for verdict in judge("musllinux_1_2_riscv64", musl))
+    assert all(verdict.ok for verdict in judge("musllinux_1_2_riscv64", {"a": Linkage(needed=("libc.so",))}))
     assert not all(verdict.ok for verdict in judge("musllinux_1_2_riscv64", needing("GLIBC_2.27")))
     assert not all(verdict.ok for verdict in judge(f"{OLD}.musllinux_1_2_riscv64", musl))
     assert all(verdict.ok for verdict in judge(f"{OLD}.musllinux_1_2_riscv64", {"static": Linkage()}))
