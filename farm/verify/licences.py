@@ -32,6 +32,7 @@ _FAULTS: Final = (
     ValueError,
     RuntimeError,
 )
+_ASK: Final = "without one nobody may pass the wheel on; ask the project"
 _DECLARE: Final = "declare license-files in pyproject.toml, or waive it in the recipe: no_licence: why"
 
 
@@ -104,6 +105,8 @@ def _compared(info: str, present: set[str], sdist: Collection[str] | None, no_li
         if no_licence:
             return Verdict(Gate.LICENCE, True, info, f"{evidence}; waived: {no_licence}")
         return Verdict(Gate.LICENCE, False, info, evidence, _DECLARE)
+    if not present:
+        return Verdict(Gate.LICENCE, True, info, "no licence file, neither here nor in the sdist", _ASK)
     absent = sorted(set(sdist) - present)
     if absent:
         return Verdict(Gate.LICENCE, True, info, f"{here}; not {', '.join(absent)} of the sdist", _DECLARE)

@@ -313,7 +313,9 @@ def test_some_of_the_sdists_licences(tmp_path: Path) -> None:
 
 
 def test_an_sdist_without_a_licence_asks_for_none(tmp_path: Path) -> None:
-    assert verify_wheel(write_wheel(tmp_path), sdist=sdist(tmp_path, "setup.py")).ok
+    report = verify_wheel(write_wheel(tmp_path), sdist=sdist(tmp_path, "setup.py"))
+    assert report.ok
+    assert "neither here nor in the sdist" in notes(report, Gate.LICENCE)[INFO]
 
 
 def test_a_zip_sdist(tmp_path: Path) -> None:
