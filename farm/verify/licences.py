@@ -32,7 +32,7 @@ _FAULTS: Final = (
     ValueError,
     RuntimeError,
 )
-_ASK: Final = "without one nobody may pass the wheel on; ask the project"
+_ASK: Final = "ask the project to ship the text of its licence"
 _DECLARE: Final = "declare license-files in pyproject.toml, or waive it in the recipe: no_licence: why"
 
 

@@ -6,11 +6,12 @@ import io
 import stat
 import struct
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
@@ -383,3 +384,19 @@ def test_a_files_own_claim_counts_without_the_tag(tmp_path: Path) -> None:
     assert "_PyPrivate" in abi3_failures(tmp_path, "_PyPrivate", filename=NATIVE)
     assert not abi3_failures(tmp_path, "_PyPrivate", filename=NATIVE, path=MODULE)
     assert not abi3_failures(tmp_path, "PyObject_Vectorcall", filename=NATIVE)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(["METADATA", "WHEEL", "entry_points.txt", "RECORD"]),
+    st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace")),
+    st.booleans(),
+)
+def test_any_content_of_dist_info_gives_verdicts(file: str, content: bytes, added: bool) -> None:
+    members = wheel_members(NATIVE)
+    path = f"{INFO}/{file}"
+    members[path] = members.get(path, b"").rstrip(b"\n") * added + content
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = Path(folder) / NATIVE
+        wheel.write_bytes(zip_bytes(members))
+        assert verify_wheel(wheel).verdicts
