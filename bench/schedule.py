@@ -6,9 +6,9 @@ Ratios of makespan to `farm.schedule.bound`'s lower bound; `bench.workload` has 
 
 Noisy: estimates are off by up to half; noisy by project: all Pythons of a project by the same factor. Cold:
 nothing was ever built. Node loss: as noisy, and one F3 vanishes at 40% of the bound; compared with the bound
-of somebody who knew. Nothing outside is touched. With --json only the default policy is run, and the last line
-of stdout is one JSON object; without, all policies are, and a table is shown. With 20 seeds: about nine minutes
-of one processor, or twelve with the table.
+of somebody who knew. Nothing outside is touched. With --json only the default policy is run, and the last
+line of stdout is one JSON object; without, all policies are, and a table is shown. With 20 seeds: about nine
+minutes of one processor, or twelve with the table.
 """
 
 from __future__ import annotations

@@ -46,6 +46,15 @@ class Paths:
         """The index as it is published."""
         return self.state / "index"
 
+    @property
+    def debian(self) -> Path:
+        """Which Debian package has which library, as last asked for."""
+        return self.state / "debian"
+
+    def sdist(self, sha256: str, filename: str) -> Path:
+        """The download of one sdist."""
+        return self.sdists / sha256 / filename
+
     def wheels(self, attempt_id: str) -> Path:
         """Wheels collected from one attempt."""
         return self.state / "wheels" / attempt_id

@@ -36,9 +36,12 @@ UNBUILT: Final = frozenset(
         "memory_mib",
         "memory_mib_per_task",
         "runtime_guarded",
+        "system_packages",
+        "keep_files",
+        "no_licence",
     }
 )
-"""Keys that say where, when and why it is built, or what passes; what comes out depends on none of them."""
+"""Keys that say where, when and why it is built, and what its wheel may be like; not what comes out."""
 
 
 def _requirement(value: str) -> str:
@@ -59,6 +62,7 @@ NodeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Feature = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 Project = Annotated[str, AfterValidator(_project)]
 FileGlob = Annotated[str, Field(min_length=1, pattern=r"^[^/\\][^\\]*$")]
+DebianPackage = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
 Reason = Annotated[str, Field(pattern=r"\S")]
 Mebibytes = Annotated[int, Field(gt=0)]
 
@@ -68,7 +72,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    apt_packages: list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]] = []
+    apt_packages: list[DebianPackage] = []
     """Debian packages (development headers, mostly) that must be on the board; provisioning installs them."""
 
     build_constraints: list[Annotated[str, AfterValidator(_requirement)]] = []
@@ -109,6 +113,14 @@ class Recipe(BaseModel):
 
     runtime_guarded: dict[FileGlob, Reason] = {}
     """Files in the wheel that may have code beyond rv64gc if it only runs where the core has it, and why."""
+    system_packages: dict[DebianPackage, Reason] = {}
+    """Debian packages that a wheel which can't be repaired needs from its user's system, and why."""
+
+    keep_files: dict[str, Reason] = {}
+    """Patterns of files in the wheel that look foreign or left over and belong there, and why."""
+
+    no_licence: str = ""
+    """Why the wheel has no licence file although the sdist has one."""
 
     reason: str = ""
     """Why the recipe exists; for whoever reads it next."""

@@ -1,6 +1,6 @@
 """What the upstream index (PyPI) offers: files, versions, hashes; and the one download of an sdist.
 
-This and :mod:`farm.index.crawl` are the only modules that speak HTTP.
+This and :mod:`farm.index.crawl` are the only modules that speak HTTP; others download by :func:`download`.
 """
 
 from __future__ import annotations
@@ -63,10 +63,7 @@ class Upstream:
     """A client of an index that speaks the simple API (PEP 503 or 691)."""
 
     def __init__(self, endpoint: str = PYPI_SIMPLE_ENDPOINT) -> None:
-        retry = Retry(total=4, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))
-        self._http = requests.Session()
-        for scheme in ("https://", "http://"):
-            self._http.mount(scheme, HTTPAdapter(max_retries=retry))
+        self._http = http_session()
         self._simple = PyPISimple(endpoint=endpoint, session=self._http)
 
     def project(self, name: str) -> UpstreamProject:
@@ -106,35 +103,57 @@ class Upstream:
         with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file_object:
             partial = Path(file_object.name)
         try:
-            _expect_sha256(filename, sha256, self._download(url, partial))
+            expect_sha256(filename, sha256, download(self._http, url, partial))
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
         return target
 
-    def _download(self, url: str, target: Path) -> str:
-        digest = hashlib.sha256()
-        try:
-            # "identity": some servers call a .tar.gz gzip-encoded, and requests would then unpack it.
-            plain = {"Accept-Encoding": "identity"}
-            with (
-                self._http.get(url, stream=True, timeout=TIMEOUT_S, headers=plain) as response,
-                target.open("wb") as out,
-            ):
-                response.raise_for_status()
-                for chunk in response.iter_content(_CHUNK):
-                    digest.update(chunk)
-                    out.write(chunk)
-                out.flush()
-                os.fsync(out.fileno())
-        except OSError as error:  # requests' own errors are OSErrors; so is a full disk
-            raise UpstreamError(
-                f"{url}: {error}", hint="check the network and the disk, then run it again"
-            ) from error
-        return digest.hexdigest()
+
+def http_session(tries: int = 4) -> requests.Session:
+    """Return a session that asks again, ``tries`` times, where a server says that it is busy or broken."""
+    retry = Retry(total=tries, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))
+    session = requests.Session()
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retry))
+    return session
 
 
-def _expect_sha256(what: str, expected: str, actual: str) -> None:
+def download(http: requests.Session, url: str, target: Path, most_bytes: int | None = None) -> str:
+    """Write what ``url`` has into ``target`` and return its sha256.
+
+    Raises:
+        UpstreamError: it can't be had whole, or has more than ``most_bytes``.
+    """
+    digest, size = hashlib.sha256(), 0
+    try:
+        # "identity": some servers call a .tar.gz gzip-encoded, and requests would then unpack it.
+        plain = {"Accept-Encoding": "identity"}
+        with (
+            http.get(url, stream=True, timeout=TIMEOUT_S, headers=plain) as response,
+            target.open("wb") as out,
+        ):
+            response.raise_for_status()
+            for chunk in response.iter_content(_CHUNK):
+                size += len(chunk)
+                if most_bytes is not None and size > most_bytes:
+                    raise UpstreamError(
+                        f"{url}: more than {most_bytes >> 20} MiB",
+                        hint="that is not what it should be",
+                    )
+                digest.update(chunk)
+                out.write(chunk)
+            out.flush()
+            os.fsync(out.fileno())
+    except OSError as error:  # requests' own errors are OSErrors; so is a full disk
+        raise UpstreamError(
+            f"{url}: {error}", hint="check the network and the disk, then run it again"
+        ) from error
+    return digest.hexdigest()
+
+
+def expect_sha256(what: str, expected: str, actual: str) -> None:
+    """Raise HashMismatchError if bytes are not the promised ones."""
     if actual != expected:
         hint = "the index, or a proxy in between, sent other bytes; try again, then report it upstream"
         raise HashMismatchError(what, expected=expected, actual=actual, hint=hint)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import Final
 
 from rich.text import Text
 
@@ -11,8 +14,13 @@ from farm.errors import NodeError
 from farm.nodes import Facts, Node, unfit
 from farm.service import Planned
 from farm.store import Job, Mark, NodeMark
+from farm.verify import Gate, Report, Verdict
+from farm.verify.model import counted, printable
+from farm.verify.remote import Unread
 
 Marks = Mapping[Mark, NodeMark]
+_HEAD_END: Final = re.compile("[:,]")
+_GATE_WIDTH: Final = max(len(gate) for gate in Gate)
 NODE_COLUMNS = ("node", "state", "board", "ISA", "cores", "memory", "load", "disk", "sandbox")
 
 
@@ -106,6 +114,50 @@ def job_json(job: Job, result: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def outcome(ok: bool) -> Text:
-    """Return a gate's outcome as a word."""
+def verified_json(result: Report | Unread) -> dict[str, object]:
+    """Return a wheel's verdicts for `farm verify --json`."""
+    if isinstance(result, Report):
+        return {**asdict(result), "ok": result.ok}
+    return {
+        "wheel": result.subject,
+        "ok": False,
+        "error": result.error.message,
+        "hint": result.error.hint,
+        "verdicts": [],
+    }
+
+
+def report_lines(report: Report, *, everything: bool = False) -> Iterator[Text]:
+    """Yield a wheel's verdicts as lines: failures and remarks in full, what passed gate by gate.
+
+    With ``everything``, each verdict has its line.
+    """
+    yield Text.assemble((report.wheel, "bold"), ": ", _outcome(report.ok))
+    for gate in Gate:
+        verdicts = [verdict for verdict in report.verdicts if verdict.gate is gate]
+        passed = [verdict for verdict in verdicts if verdict.ok and not verdict.hint]
+        if passed and not everything:
+            yield _line(Text("pass", "green"), gate, _summary(passed))
+            verdicts = [verdict for verdict in verdicts if verdict not in passed]
+        for verdict in verdicts:
+            word = _outcome(verdict.ok) if not verdict.ok or not verdict.hint else Text("note", "yellow")
+            about = "" if verdict.subject == report.wheel else f"{verdict.subject}: "
+            yield _line(word, gate, f"{about}{verdict.evidence}")
+            if verdict.hint and (everything or not verdict.ok):
+                yield _line(Text("    "), "", f"fix: {verdict.hint}")
+
+
+def _line(word: Text, gate: str, text: str) -> Text:
+    return Text.assemble("  ", word, f"  {gate:{_GATE_WIDTH}}  ", printable(text))
+
+
+def _summary(passed: Sequence[Verdict]) -> str:
+    """Say in one line what several files have in common: the verdict's word, or how the evidence begins."""
+    if len(passed) == 1:
+        return passed[0].evidence
+    heads = Counter(_HEAD_END.split(verdict.evidence)[0] for verdict in passed)
+    return ", ".join(f"{counted(count, 'file')} {head}" for head, count in heads.most_common())
+
+
+def _outcome(ok: bool) -> Text:
     return Text("pass", "green") if ok else Text("FAIL", "bold red")

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import requests
 import typer
-from rich.text import Text
 
-from farm.cli.common import INVENTORY, AsJson, Inventory, State_, console, errors, print_json
-from farm.display import table
-from farm.errors import ExitCode, InputError, PublishError
+from farm.cli.common import INVENTORY, AsJson, Inventory, State_, console, errors, print_json, show_error
+from farm.errors import ExitCode, InputError, PublishError, WheelError
 from farm.index.crawl import crawl
 from farm.index.tree import IndexTree, build_index
 from farm.nodes import read_fleet
 from farm.paths import Paths
 from farm.publish import publish as publish_wheels
 from farm.store import controller_lock
-from farm.verify import verify_wheel
-from farm.views import outcome
+from farm.verify import Report, verify_wheel
+from farm.verify.debian import DebianPackages
+from farm.verify.remote import Unread, verify_all
+from farm.views import report_lines, verified_json
 
 app = typer.Typer()
 index_app = typer.Typer(no_args_is_help=True, help="Build and check an index.")
@@ -29,26 +28,39 @@ Wheels = Annotated[list[Path], typer.Argument(metavar="WHEEL...", help="wheel fi
 
 @app.command()
 def verify(
-    wheels: Wheels,
+    wheels: Annotated[
+        list[str], typer.Argument(metavar="WHEEL...", help="wheel files or URLs; with --index NAME==VERSION")
+    ],
+    index: Annotated[
+        str | None, typer.Option("--index", help="simple index (…/simple/) whose riscv64 wheels to verify")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="one line for each file and gate")] = False,
+    state: State_ = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put wheels through every gate; exit code 1 if one does not pass."""
-    reports = [verify_wheel(wheel) for wheel in wheels]
+    """Put wheels through every gate; exit code 1 if one does not pass. No farm is needed."""
+    packages = DebianPackages(Paths.of(INVENTORY, state).debian)
+    results = []
+    for result in verify_all(wheels, index, packages):
+        results.append(result)
+        if not as_json:
+            _show(result, everything=everything)
     if as_json:
-        print_json([json.loads(report.to_json()) for report in reports])
-    else:
-        for report in reports:
-            console.print(Text.assemble((report.wheel, "bold"), ": ", outcome(report.ok)), soft_wrap=True)
-            rows: list[list[str | Text]] = [
-                [outcome(v.ok), v.gate, v.subject, v.evidence] for v in report.verdicts
-            ]
-            console.print(table("", "gate", "file", "evidence", rows=rows))
-            for verdict in report.failures:
-                errors.print(f"error: {verdict.subject}: {verdict.evidence}", markup=False, soft_wrap=True)
-                if verdict.hint:
-                    errors.print(f"  fix: {verdict.hint}", markup=False, soft_wrap=True)
-    if not all(report.ok for report in reports):
+        print_json([verified_json(result) for result in results])
+    if not all(isinstance(result, Report) and result.ok for result in results):
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _show(result: Report | Unread, *, everything: bool) -> None:
+    if isinstance(result, Unread):
+        show_error(result.error)
+        return
+    for line in report_lines(result, everything=everything):
+        console.print(line, soft_wrap=True)
+    try:
+        result.raise_if_failed()
+    except WheelError as error:
+        show_error(error)
 
 
 @app.command()

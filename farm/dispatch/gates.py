@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +12,8 @@ from farm.dispatch.ledger import Ledger
 from farm.errors import FarmError
 from farm.paths import Paths
 from farm.store import Failure, Job, State
-from farm.verify import Gate, JobExpectation, Report, verify_wheel
+from farm.verify import Allowances, Gate, JobExpectation, Report, verify_wheel
+from farm.verify.debian import DebianPackages
 
 VERIFICATIONS: Final = 2
 Outcomes = dict[str, FarmError | None]
@@ -52,7 +54,7 @@ class Gates:
         for job in self._ledger.in_state(State.BUILT):
             wheel = self._wheel(job)
             if wheel.exists():
-                self._verifying.send(job.job_id, lambda job=job, wheel=wheel: verified(job, wheel))  # type: ignore[misc]
+                self._verifying.send(job.job_id, partial(verified, job, wheel, self._paths))
             else:
                 # Somebody cleared the state folder: without this, no later dispatch would get past it.
                 self._changed(self._ledger.store.requeue(job.job_id, "its collected wheel is gone"))
@@ -93,15 +95,23 @@ class Gates:
         self._publishing.close()
 
 
-def verified(job: Job, wheel: Path) -> Report:
-    """Put a job's wheel through every gate, with what the job promised (F02-F04)."""
+def verified(job: Job, wheel: Path, paths: Paths) -> Report:
+    """Put a job's wheel through every gate, with what the job promised (F02-F04) and its recipe allows."""
     expectation = JobExpectation(
         project=job.spec.project,
         version=job.spec.version,
         python_tag=job.spec.python,
         native=job.spec.recipe.native,
     )
-    return verify_wheel(wheel, expectation, job.spec.recipe.runtime_guarded)
+    recipe = job.spec.recipe
+    sdist = paths.sdist(job.spec.sdist_sha256, job.spec.sdist_filename)
+    return verify_wheel(
+        wheel,
+        expectation,
+        sdist=sdist if sdist.exists() else None,  # somebody may have cleared the state folder
+        allow=Allowances.of(recipe),
+        packages=DebianPackages(paths.debian),
+    )
 
 
 def publish_all(publish: Callable[[Sequence[Path]], object], wheels: Sequence[tuple[str, Path]]) -> Outcomes:

@@ -3,35 +3,60 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from farm.errors import InputError, WheelError
-from farm.verify.expect import JobExpectation, judge_job
-from farm.verify.isa import allow
+from farm.verify.abi3 import judge_abi3
+from farm.verify.expect import NOTHING, Allowances, JobExpectation, judge_job
+from farm.verify.foreign import judge_content
+from farm.verify.grafted import Grafted, grafted, grafted_verdicts
+from farm.verify.isa import allow_guarded
+from farm.verify.licences import judge_licences, sdist_licences
+from farm.verify.linkage import Linkage, is_riscv, read_linkage
+from farm.verify.metadata import judge_metadata, read_metadata, requires_python
 from farm.verify.model import Gate, Report, Verdict
 from farm.verify.name import parse_name
-from farm.verify.wheel import judge_metadata, judge_native, judge_paths, judge_record, read_archive
+from farm.verify.paths import judge_paths
+from farm.verify.platform import judge_platform
+from farm.verify.wheel import judge_native, judge_record, read_archive
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection
     from pathlib import Path
 
     from farm.verify.name import WheelName
+    from farm.verify.platform import PackageLookup
     from farm.verify.wheel import Archive
 
-__all__ = ["Gate", "JobExpectation", "Report", "Verdict", "judge_archive", "verify_wheel"]
+__all__ = [
+    "Allowances",
+    "Gate",
+    "Grafted",
+    "JobExpectation",
+    "Report",
+    "Verdict",
+    "grafted",
+    "judge_archive",
+    "linkages",
+    "verify_wheel",
+]
 
 
 def verify_wheel(
-    path: Path, expect: JobExpectation | None = None, guarded: Mapping[str, str] | None = None
+    path: Path,
+    expect: JobExpectation | None = None,
+    *,
+    sdist: Path | None = None,
+    allow: Allowances = NOTHING,
+    packages: PackageLookup | None = None,
 ) -> Report:
     """Pass a wheel through every gate; with ``expect``, through the job's gate too.
 
-    ``guarded`` is a recipe's ``runtime_guarded``: what it names still fails, as needing a proof
-    (:func:`farm.verify.isa.needs_proof`).
-
-    A wheel that can't be read, or is not named like one, yields a report with that one failure
-    (``Report.raise_if_failed`` turns it into a WheelError). Raises InputError if there is no such file.
+    ``sdist`` is what it was built from, whose licence files it must carry; ``allow`` what its recipe puts up
+    with; ``packages`` names the Debian packages of libraries that are missing. A wheel that can't be read, or
+    is not named like one, yields a report with that one failure (``Report.raise_if_failed`` turns it into a
+    WheelError). Raises InputError if there is no such file, or the sdist can't be read.
     """
     try:
         with path.open("rb") as stream:
@@ -48,17 +73,60 @@ def verify_wheel(
     except WheelError as error:
         evidence = error.message.removeprefix(f"{path.name}: ")
         return Report(path.name, sha256, (Verdict(gate, False, path.name, evidence, error.hint),))
-    return Report(path.name, sha256, allow(judge_archive(archive, name, expect), guarded or {}))
+    licences = None if sdist is None else sdist_licences(sdist)
+    verdicts = judge_archive(archive, name, expect, licences=licences, allow=allow, packages=packages)
+    return Report(path.name, sha256, allow_guarded(verdicts, allow.runtime_guarded))
 
 
-def judge_archive(archive: Archive, name: WheelName, expect: JobExpectation | None) -> tuple[Verdict, ...]:
-    """Judge a wheel's content (pure); a wheel for another machine gets that verdict and no ISA ones."""
+def judge_archive(
+    archive: Archive,
+    name: WheelName,
+    expect: JobExpectation | None,
+    *,
+    licences: Collection[str] | None = None,
+    allow: Allowances = NOTHING,
+    packages: PackageLookup | None = None,
+) -> tuple[Verdict, ...]:
+    """Judge a wheel's content; a wheel for another machine gets that verdict and none about machine code.
+
+    ``licences`` are the names of its sdist's licence files; None where the sdist is not known.
+    """
+    metadata = read_metadata(archive)
     return (
         Verdict(Gate.READABLE, True, name.filename, f"{len(archive.members)} files, CRCs match"),
         Verdict(Gate.NAME, True, name.filename, f"{name.project} {name.version}, {name.platforms}"),
         *judge_paths(archive, name.filename),
-        *judge_metadata(archive, name),
+        *judge_metadata(archive, name, expect.python_tag if expect else ""),
         *judge_record(archive, name.filename),
+        *judge_content(archive, name.filename, allow.keep_files, pure=name.is_pure),
+        *judge_licences(archive, metadata, licences, allow.no_licence),
         *judge_native(archive, name),
+        *_judge_loading(archive, name, allow, packages),
         *(judge_job(expect, name, [m.path for m in archive.elves]) if expect else ()),
     )
+
+
+def _judge_loading(
+    archive: Archive, name: WheelName, allow: Allowances, packages: PackageLookup | None
+) -> tuple[Verdict, ...]:
+    """Judge what a riscv64 wheel's ELF files ask of CPython and of the system."""
+    if name.is_pure or not name.is_riscv64:
+        return ()
+    elves = linkages(archive)
+    return (
+        *judge_abi3(elves, name, requires_python(read_metadata(archive))),
+        *judge_platform(elves, name, allow.system_packages, packages),
+        *grafted_verdicts(grafted(archive, elves)),
+    )
+
+
+def linkages(archive: Archive) -> Mapping[str, Linkage]:
+    """Read what each RISC-V ELF file asks of the loader; one that can't be read has failed its own gate."""
+    found = {}
+    for member in archive.elves:
+        try:
+            if is_riscv(member.head):
+                found[member.path] = read_linkage(member.data or b"", member.path)
+        except WheelError:
+            continue
+    return found

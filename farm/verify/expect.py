@@ -7,7 +7,7 @@ native gets native code).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from packaging.tags import Tag, compatible_tags, cpython_tags
@@ -18,12 +18,35 @@ from farm.errors import InputError
 from farm.verify.model import Gate, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from farm.recipe import Recipe
     from farm.verify.name import WheelName
 
 _PYTHON_TAG = re.compile(r"cp(3)(\d+)")
 _EXTENSION = re.compile(r"\.cpython-(\d+[a-z]*)(?:-[^./]*)?\.so$")
+
+
+@dataclass(frozen=True, slots=True)
+class Allowances:
+    """What a recipe puts up with in its wheel, each with the reason why; shown with the verdicts."""
+
+    runtime_guarded: Mapping[str, str] = field(default_factory=dict)
+    """Globs of files that may have code beyond rv64gc, once :func:`farm.verify.isa.settle` has the proof."""
+    system_packages: Mapping[str, str] = field(default_factory=dict)
+    """Debian packages that a ``linux_riscv64`` wheel needs, because nothing can graft them."""
+    keep_files: Mapping[str, str] = field(default_factory=dict)
+    """Patterns of files that look foreign or left over and belong there."""
+    no_licence: str = ""
+    """Why the wheel carries no licence file although its sdist has some."""
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Allowances:
+        """Return a recipe's."""
+        return cls(recipe.runtime_guarded, recipe.system_packages, recipe.keep_files, recipe.no_licence)
+
+
+NOTHING = Allowances()
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,7 @@ def _tell_place(place: Place) -> str:
     return f"{', '.join(place.names)} in {name}, {times}at {place.first:#x}{doubt}"
 
 
-def allow(verdicts: Iterable[Verdict], guarded: Mapping[str, str]) -> tuple[Verdict, ...]:
+def allow_guarded(verdicts: Iterable[Verdict], guarded: Mapping[str, str]) -> tuple[Verdict, ...]:
     """Mark the failures that a recipe gives leave for: a glob of files in the wheel, and the reason.
 
     What is marked does not pass either: :func:`settle` decides, after a proof by execution.

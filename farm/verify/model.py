@@ -17,8 +17,12 @@ class Gate(StrEnum):
     PATHS = "paths"
     METADATA = "metadata"
     RECORD = "record"
+    CONTENT = "content"
+    LICENCE = "licence"
     ELF = "elf"
     ISA = "isa"
+    ABI3 = "abi3"
+    PLATFORM = "platform"
     JOB = "job"
 
 
@@ -35,6 +39,16 @@ class Verdict:
     evidence: str
     hint: str = ""
     verdict: str = ""
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a count with its noun."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def printable(text: str) -> str:
+    """Return text that can't steer a terminal: file names in a wheel are a stranger's."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +78,9 @@ class Report:
         first, more = self.failures[0], len(self.failures) - 1
         where = "" if first.subject == self.wheel else f"{first.subject}: "
         rest = f" (and {more} more)" if more else ""
-        raise WheelError(f"{self.wheel}: {first.gate}: {where}{first.evidence}{rest}", hint=first.hint)
+        raise WheelError(
+            printable(f"{self.wheel}: {first.gate}: {where}{first.evidence}{rest}"), hint=first.hint
+        )
 
     def to_json(self) -> str:
         """Return the report as a JSON object, keys sorted."""

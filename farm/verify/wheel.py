@@ -11,19 +11,12 @@ import csv
 import hashlib
 import io
 import lzma
-import stat
+import re
 import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
-from email.parser import BytesParser
-from email.policy import compat32
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
-
-from packaging.tags import Tag, parse_tag
-from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
 
 from farm.errors import InputError, WheelError
 from farm.verify.elf import ELF_MAGIC, judge_elf, read_elf
@@ -31,13 +24,23 @@ from farm.verify.model import Gate, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from email.message import Message
     from pathlib import Path
 
     from farm.verify.name import WheelName
 
 _CHUNK = 1 << 20
+_HEAD = 1 << 10
 _MOST_UNPACKED = 16 << 30
+_MOST_OF_ONE = 4 << 30
+_MOST_MEMBERS = 100_000
+_MOST_INFLATION = 200  # source text shrinks to a tenth; only what was made to is smaller than this
+_SMALL = 64 << 20  # what is not worth a question
+_AR_MAGIC = b"!<arch>\n"
+_BUILD_PATH = re.compile(
+    rb"/tmp/(?:pip-[a-z-]+|build-env)-\w+/|/home/runner/work/|/__w/|/github/workspace/"
+    rb"|/wheelfarm[\w-]*/work/"
+)
+"""Folders that are there while a wheel is built and never afterwards: pip's, GitHub's, this farm's."""
 _ZIP_FAULTS = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
@@ -57,14 +60,25 @@ _AGAIN = "fetch or build the wheel again, and compare its sha256 with the source
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file of a wheel; ``data`` is kept for ELF files and for ``.dist-info`` files that are read."""
+    """One file of a wheel, its ``size`` in bytes.
+
+    ``data`` is kept for ELF files, static libraries and the files of ``.dist-info``; ``head`` is the first
+    KiB; ``mode`` is the file's type and permissions (zero where the archive states none); ``build_path`` is
+    the first folder of a build that a text file names, or empty.
+    """
 
     path: str
     sha256: str
     size: int
     data: bytes | None
-    is_elf: bool
-    is_symlink: bool
+    head: bytes = b""
+    mode: int = 0
+    build_path: str = ""
+
+    @property
+    def is_elf(self) -> bool:
+        """Whether it is an ELF file."""
+        return self.head.startswith(ELF_MAGIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,30 +115,54 @@ def read_archive(path: Path) -> Archive:
             infos = archive.infolist()
             if min((i.header_offset for i in infos), default=1) != 0:
                 raise WheelError(f"{path.name}: truncated or not a zip archive (it begins late)", hint=_AGAIN)
-            if sum(i.file_size for i in infos) > _MOST_UNPACKED:
-                raise WheelError(
-                    f"{path.name}: unpacks to more than {_MOST_UNPACKED >> 30} GiB", hint=_REBUILD
-                )
+            if why := _too_much(infos):
+                raise WheelError(f"{path.name}: {why}", hint="don't unpack it; see who made it")
             return Archive(tuple(_read_member(archive, i) for i in infos if not i.is_dir()))
     except _ZIP_FAULTS as error:
         cause = str(error).partition("\n")[0] or type(error).__name__
         raise WheelError(f"{path.name}: truncated or not a zip archive ({cause})", hint=_AGAIN) from error
 
 
+def _too_much(infos: list[zipfile.ZipInfo]) -> str:
+    """Say why an archive is not to be read: by what its directory states, which zipfile then holds it to."""
+    unpacked, packed = sum(i.file_size for i in infos), sum(i.compress_size for i in infos)
+    if len(infos) > _MOST_MEMBERS:
+        return f"has more than {_MOST_MEMBERS} files"
+    if unpacked > _MOST_UNPACKED:
+        return f"unpacks to more than {_MOST_UNPACKED >> 30} GiB"
+    largest = max(infos, key=lambda info: info.file_size)
+    if largest.file_size > _MOST_OF_ONE:
+        return f"{largest.filename} unpacks to more than {_MOST_OF_ONE >> 30} GiB"
+    if unpacked > _SMALL and unpacked > packed * _MOST_INFLATION:
+        return f"unpacks to more than {_MOST_INFLATION} times its size"
+    return ""
+
+
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
-    digest, size, kept = hashlib.sha256(), 0, []
+    digest, size, kept, build_path = hashlib.sha256(), 0, [], b""
     with archive.open(info) as stream:
         piece = stream.read(_CHUNK)
-        is_elf = piece.startswith(ELF_MAGIC)
-        keep = is_elf or info.filename.rpartition("/")[0].endswith(".dist-info")
+        head = piece[:_HEAD]
+        keep = head.startswith((ELF_MAGIC, _AR_MAGIC))
+        keep = keep or (info.file_size < _SMALL and info.filename.rpartition("/")[0].endswith(".dist-info"))
+        is_text = b"\0" not in piece
         while piece:
             digest.update(piece)
             size += len(piece)
             if keep:
                 kept.append(piece)
+            if is_text and not build_path and (found := _BUILD_PATH.search(piece)):
+                build_path = found.group()
             piece = stream.read(_CHUNK)
-    link = stat.S_ISLNK(info.external_attr >> 16)
-    return Member(info.filename, digest.hexdigest(), size, b"".join(kept) if keep else None, is_elf, link)
+    return Member(
+        path=info.filename,
+        sha256=digest.hexdigest(),
+        size=size,
+        data=b"".join(kept) if keep else None,
+        head=head,
+        mode=info.external_attr >> 16,
+        build_path=build_path.decode("ascii"),
+    )
 
 
 def read_file(path: Path, name: str) -> bytes:
@@ -138,115 +176,6 @@ def read_file(path: Path, name: str) -> bytes:
     except _ZIP_FAULTS as error:
         cause = str(error).partition("\n")[0] or type(error).__name__
         raise WheelError(f"{path.name}: truncated or not a zip archive ({cause})", hint=_AGAIN) from error
-
-
-def judge_paths(archive: Archive, subject: str) -> tuple[Verdict, ...]:
-    """Refuse absolute and escaping paths, names that occur twice, and symbolic links."""
-    wrong, seen = [], set()
-    for member in archive.members:
-        path = PurePosixPath(member.path)
-        # zipfile has cut names at NUL already; a backslash would be a separator on some unpackers
-        if (
-            path.is_absolute()
-            or ".." in path.parts
-            or "\\" in member.path
-            or ":" in member.path.partition("/")[0]
-        ):
-            wrong.append((member.path, "absolute or escaping path"))
-        elif member.path != str(path):
-            wrong.append((member.path, "path is not in its plain form"))
-        if member.path in seen:
-            wrong.append((member.path, "occurs twice"))
-        if member.is_symlink:
-            wrong.append((member.path, "is a symbolic link"))
-        seen.add(member.path)
-    if wrong:
-        return tuple(Verdict(Gate.PATHS, False, path, why, _REBUILD) for path, why in wrong)
-    return (Verdict(Gate.PATHS, True, subject, f"{len(archive.members)} files, all inside"),)
-
-
-def judge_metadata(archive: Archive, name: WheelName) -> tuple[Verdict, ...]:
-    """Check that ``.dist-info``, METADATA and WHEEL say what the file name says."""
-    infos = archive.dist_infos
-    if len(infos) != 1:
-        found = ", ".join(infos) or "none"
-        evidence = f"exactly one .dist-info directory is needed, found: {found}"
-        return (Verdict(Gate.METADATA, False, name.filename, evidence, _REBUILD),)
-    info = infos[0]
-    wrong = [(info, why) for why in _same_release(*_split_info(info), name)]
-    for file, judge in (("METADATA", _metadata_problems), ("WHEEL", _wheel_problems)):
-        path = f"{info}/{file}"
-        data = archive.data(path)
-        if data is None:
-            wrong.append((path, "missing"))
-        else:
-            message = BytesParser(policy=compat32).parsebytes(data, headersonly=True)
-            wrong += [(path, why) for why in judge(message, name)]
-    if not wrong:
-        wrong += [(path, why) for path, why in _root_problems(archive, info, name)]
-    if wrong:
-        return tuple(Verdict(Gate.METADATA, False, path, why, _REBUILD) for path, why in wrong)
-    evidence = f"{name.project} {name.version}, tags and METADATA agree with the file name"
-    return (Verdict(Gate.METADATA, True, info, evidence),)
-
-
-def _split_info(info: str) -> tuple[str, str]:
-    project, _, version = info.removesuffix(".dist-info").partition("-")
-    return project, version
-
-
-def _same_release(project: str, version: str, name: WheelName) -> Iterator[str]:
-    if canonicalize_name(project) != name.project:
-        yield f"project is {project!r}, the file name says {name.project}"
-    try:
-        same = Version(version) == name.version
-    except InvalidVersion:
-        same = False
-    if not same:
-        yield f"version is {version!r}, the file name says {name.version}"
-
-
-def _header(message: Message, key: str) -> list[str]:
-    return [str(value).strip() for value in message.get_all(key, [])]
-
-
-def _metadata_problems(message: Message, name: WheelName) -> Iterator[str]:
-    names, versions = _header(message, "Name"), _header(message, "Version")
-    if len(names) != 1 or len(versions) != 1:
-        yield "needs exactly one Name and one Version"
-        return
-    yield from _same_release(names[0], versions[0], name)
-
-
-def _wheel_problems(message: Message, name: WheelName) -> Iterator[str]:
-    if [value.split(".")[0] for value in _header(message, "Wheel-Version")] != ["1"]:
-        yield "Wheel-Version is not 1.x"
-    if [v.lower() for v in _header(message, "Root-Is-Purelib")] not in (["true"], ["false"]):
-        yield "Root-Is-Purelib is neither true nor false"
-    tags: set[Tag] = set()
-    for value in _header(message, "Tag"):
-        try:
-            tags |= parse_tag(value)
-        except ValueError:  # packaging's InvalidTag is one, in the versions that have it
-            yield f"malformed Tag {value!r}"
-    if tags != name.tags:
-        yield f"tags are {', '.join(sorted(map(str, tags))) or 'none'}; the file name's differ"
-    build = "".join(_header(message, "Build"))
-    if build != name.build:
-        yield f"Build is {build or 'none'}, the file name says {name.build or 'none'}"
-
-
-def _root_problems(archive: Archive, info: str, name: WheelName) -> Iterator[tuple[str, str]]:
-    """Compare Root-Is-Purelib with the tags and with where native files are."""
-    message = BytesParser(policy=compat32).parsebytes(archive.data(f"{info}/WHEEL") or b"", headersonly=True)
-    pure_root = _header(message, "Root-Is-Purelib")[0].lower() == "true"
-    data = info.removesuffix(".dist-info") + ".data/"
-    if name.is_pure and not pure_root:
-        yield f"{info}/WHEEL", "Root-Is-Purelib is false in a wheel for any platform"
-    for member in archive.elves:
-        in_root = not member.path.startswith(data)
-        if (in_root and pure_root) or member.path.startswith(f"{data}purelib/"):
-            yield member.path, "native file in purelib"
 
 
 def judge_record(archive: Archive, subject: str) -> tuple[Verdict, ...]:

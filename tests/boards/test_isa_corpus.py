@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 from farm.verify import Gate, Report, verify_wheel
+from farm.verify.expect import Allowances
 from farm.verify.isa import needs_proof, settle
 from tests.boards.conftest import Site
 from tests.unit.verify.wheelkit import EM_X86_64, NATIVE, make_elf, write_wheel
@@ -110,7 +111,8 @@ def report(corpus: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -
     files["demo/headless.so"] = without_section_headers(corpus["plain.so"])
     files["demo/x86.so"] = make_elf(machine=EM_X86_64)
     wheel = write_wheel(tmp_path_factory.mktemp("wheel"), NATIVE, files)
-    return verify_wheel(wheel, guarded={"demo/word*": "never called", "demo/bareguarded.so": "never called"})
+    allow = Allowances(runtime_guarded={"demo/word*": "never called", "demo/bareguarded.so": "never called"})
+    return verify_wheel(wheel, allow=allow)
 
 
 VERDICTS: Final = {

@@ -96,7 +96,7 @@ def test_where_it_is_built_is_read() -> None:
     assert (recipe.features, recipe.memory_mib, recipe.memory_mib_per_task) == (["rvv"], 4096, 1500)
 
 
-PLACEMENT: dict[str, object] = {
+UNBUILT: dict[str, object] = {
     "nodes": ["f3"],
     "exclude_nodes": ["f3"],
     "features": ["rvv"],
@@ -104,12 +104,15 @@ PLACEMENT: dict[str, object] = {
     "memory_mib": 1,
     "memory_mib_per_task": 1,
     "runtime_guarded": {"demo/*.so": "picked by getauxval"},
+    "system_packages": {"libopenblas0": "too large to be grafted"},
+    "keep_files": {"demo/*.a": "others link it"},
+    "no_licence": "it is in the README",
 }
 
 
-@pytest.mark.parametrize("key", sorted(PLACEMENT))
-def test_where_and_when_it_is_built_is_no_part_of_the_digest(key: str) -> None:
-    recipe = Recipe.model_validate({key: PLACEMENT[key]})
+@pytest.mark.parametrize("key", sorted(UNBUILT))
+def test_what_does_not_change_the_wheel_is_no_part_of_the_digest(key: str) -> None:
+    recipe = Recipe.model_validate({key: UNBUILT[key]})
     assert recipe != DEFAULT
     assert recipe.digest() == DEFAULT.digest()
 
@@ -142,7 +145,7 @@ def test_all_else_changes_the_digest(change: dict[str, object]) -> None:
         "native",
         "timeout_s",
         "reason",
-        *PLACEMENT,
+        *UNBUILT,
     }, "a new field: add it here, or to UNBUILT"
     assert Recipe.model_validate(change).digest() != DEFAULT.digest()
 

@@ -8,7 +8,7 @@ from farm.errors import WheelError
 from farm.verify.isa import (
     RV64GC,
     Arch,
-    allow,
+    allow_guarded,
     beyond_rv64gc,
     format_arch,
     needs_proof,
@@ -105,7 +105,7 @@ ABI = Verdict(Gate.ELF, False, "numpy/_core/x.so", "float ABI is soft")
 
 
 def report(*verdicts: Verdict) -> Report:
-    return Report("numpy.whl", "0" * 64, allow(verdicts, GUARDED))
+    return Report("numpy.whl", "0" * 64, allow_guarded(verdicts, GUARDED))
 
 
 def test_a_recipes_leave_alone_does_not_pass() -> None:

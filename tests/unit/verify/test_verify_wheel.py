@@ -44,7 +44,7 @@ def failed(report: Report) -> dict[Gate, str]:
 def test_good_wheel_passes_every_gate(tmp_path: Path) -> None:
     report = verify_wheel(write_wheel(tmp_path), JOB)
     assert report.ok
-    assert {v.gate for v in report.verdicts} == set(Gate)
+    assert {v.gate for v in report.verdicts} == set(Gate) - {Gate.ABI3}
     data = json.loads(report.to_json())
     assert data["ok"] is True
     assert data["wheel"] == NATIVE
@@ -187,7 +187,7 @@ def test_f02_dev_version_is_refused_even_if_asked(tmp_path: Path) -> None:
     ],
 )
 def test_f03_tags_are_checked_against_the_job(tmp_path: Path, tags: str, module: str, *, ok: bool) -> None:
-    path = write_wheel(tmp_path, f"demo-1.0-{tags}-linux_riscv64.whl", {module: make_elf()})
+    path = write_wheel(tmp_path, f"demo-1.0-{tags}-manylinux_2_39_riscv64.whl", {module: make_elf()})
     report = verify_wheel(path, JOB)
     assert report.ok is ok, report.failures
     assert set(failed(report)) <= {Gate.JOB}

@@ -1,0 +1,183 @@
+"""`farm verify` of URLs and of an index, against a small server on the loopback address."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from farm.cli import main
+from farm.errors import ExitCode, HashMismatchError, UpstreamError
+from farm.verify import Report
+from farm.verify.debian import DebianPackages
+from farm.verify.remote import RemoteWheel, Unread, remote_wheel, verify_all
+from tests.unit.verify.wheelkit import MODULE, NATIVE, make_elf, wheel_members, zip_bytes
+
+pytestmark = pytest.mark.integration
+WHEEL = zip_bytes(wheel_members(NATIVE))
+SHA256 = hashlib.sha256(WHEEL).hexdigest()
+OTHER = NATIVE.replace("1.0", "0.9")
+
+
+@dataclass
+class Server:
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    cut_to: int | None = None
+    """Bytes after which an answer ends, short of what its head promised."""
+    asked: list[str] = field(default_factory=list)
+
+    def page(self, *links: str) -> None:
+        body = "".join(f'<a href="/files/{link}">{link.partition("#")[0]}</a>' for link in links)
+        self.files["/simple/demo/"] = f"<!DOCTYPE html><html><body>{body}</body></html>".encode()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    state = Server(files={f"/files/{NATIVE}": WHEEL})
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            state.asked.append(self.path)
+            body = state.files.get(self.path)
+            self.send_response(404 if body is None else 200)
+            self.send_header("Content-Type", "text/html" if self.path.startswith("/simple") else "a/b")
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write((body or b"")[: state.cut_to])
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        state.url = f"http://127.0.0.1:{http.server_port}"
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        yield state
+        http.shutdown()
+        thread.join()
+
+
+def one(argument: str, index: str | None = None) -> Report | Unread:
+    (result,) = verify_all([argument], index, None)
+    return result
+
+
+def refused(argument: str, index: str | None = None) -> UpstreamError:
+    result = one(argument, index)
+    assert isinstance(result, Unread)
+    assert isinstance(result.error, UpstreamError)
+    assert result.error.hint
+    return result.error
+
+
+def test_a_url_is_verified(server: Server) -> None:
+    result = one(f"{server.url}/files/{NATIVE}#sha256={SHA256}")
+    assert isinstance(result, Report)
+    assert result.ok
+    assert result.sha256 == SHA256
+
+
+def test_other_bytes_than_the_fragment_promises(server: Server) -> None:
+    error = refused(f"{server.url}/files/{NATIVE}#sha256={'0' * 64}")
+    assert isinstance(error, HashMismatchError)
+    assert error.actual == SHA256
+
+
+def test_nothing_is_there(server: Server) -> None:
+    assert "404" in refused(f"{server.url}/nowhere/{NATIVE}").message
+
+
+def test_a_download_that_ends_early(server: Server) -> None:
+    server.cut_to = len(WHEEL) // 2
+    refused(f"{server.url}/files/{NATIVE}")
+
+
+def test_a_download_that_is_too_large(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("farm.verify.remote.MOST_BYTES", len(WHEEL) - 1)
+    assert "more than" in refused(f"{server.url}/files/{NATIVE}").message
+
+
+def test_all_riscv64_wheels_of_a_version(server: Server) -> None:
+    x86 = NATIVE.replace("riscv64", "x86_64")
+    pure = "demo-1.0-py3-none-any.whl"
+    server.files[f"/files/{OTHER}"] = zip_bytes(wheel_members(OTHER))
+    server.page(f"{NATIVE}#sha256={SHA256}", OTHER, x86, pure, "demo-2.0.tar.gz")
+    index = f"{server.url}/simple/"
+    for argument, wheels in (("demo", [NATIVE]), ("demo==0.9", [OTHER]), ("demo<2", [NATIVE, OTHER])):
+        reports = [*verify_all([argument], index, None)]
+        assert [report.wheel for report in reports if isinstance(report, Report) and report.ok] == wheels
+    assert f"/files/{x86}" not in server.asked
+    error = refused("demo==2.0", index)
+    assert error.hint == "the index has riscv64 wheels of: 0.9, 1.0"
+    assert "no such project" in refused("other", index).message
+
+
+def test_an_index_that_states_another_hash(server: Server) -> None:
+    server.page(f"{NATIVE}#sha256={'1' * 64}")
+    assert isinstance(refused("demo", f"{server.url}/simple/"), HashMismatchError)
+
+
+def test_a_name_in_a_url_does_not_lead_out_of_the_folder() -> None:
+    for url in ("http://h/x%2f..%2fdemo.whl", "http://h/..%5cdemo.whl", "http://h/demo.zip", "http://h/"):
+        (result,) = verify_all([url], None, None)
+        assert isinstance(result, Unread)
+        assert "not the URL of a wheel" in result.error.message
+    assert remote_wheel("http://h/a%2Bb.whl?x=1#sha256=00") == RemoteWheel(
+        "http://h/a%2Bb.whl?x=1", "a+b.whl", "00"
+    )
+
+
+def farm(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
+    monkeypatch.setattr("sys.argv", ["farm", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    out, err = capsys.readouterr()
+    return int(caught.value.code or 0), out, err
+
+
+def test_one_that_cannot_be_had_does_not_stop_the_rest(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / NATIVE).write_bytes(WHEEL)
+    monkeypatch.setenv("FARM_STATE", str(tmp_path / "state"))
+    wheels = ("absent.whl", f"{server.url}/absent.whl", str(tmp_path / NATIVE))
+    code, out, err = farm(monkeypatch, capsys, "verify", *wheels)
+    assert code == ExitCode.FAILED
+    assert f"{NATIVE}: pass" in out
+    assert err.count("error: ") == err.count("  fix: ") == 2
+    code, out, _ = farm(monkeypatch, capsys, "verify", "--json", *wheels)
+    assert code == ExitCode.FAILED
+    assert [item["ok"] for item in json.loads(out)] == [False, False, True]
+
+
+def test_f07_the_package_of_a_missing_library_comes_from_debians_index(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    contents = b"usr/lib/riscv64-linux-gnu/libnuma.so.1   libs/libnuma1\n"
+    server.files["/debian/dists/trixie/main/Contents-riscv64.gz"] = gzip.compress(contents)
+    monkeypatch.setenv("FARM_DEBIAN_MIRROR", f"{server.url}/debian/")
+    monkeypatch.setenv("FARM_STATE", str(tmp_path / "state"))
+    wheel = tmp_path / NATIVE
+    wheel.write_bytes(zip_bytes(wheel_members(NATIVE, {MODULE: make_elf(needed=("libnuma.so.1",))})))
+    for _ in range(2):
+        code, out, _ = farm(monkeypatch, capsys, "verify", str(wheel))
+        assert code == ExitCode.FAILED
+        assert "needs libnuma.so.1 (Debian package libnuma1), which manylinux_2_39_riscv64" in out
+    assert len([path for path in server.asked if "Contents" in path]) == 1, "it is kept"
+
+
+def test_a_mirror_that_sends_nonsense(server: Server, tmp_path: Path) -> None:
+    server.files["/dists/sid/main/Contents-riscv64.gz"] = b"<html>"
+    with pytest.raises(UpstreamError, match="not a gzip file"):
+        DebianPackages(tmp_path, server.url, "sid")(["libx.so"])
+    assert not list(tmp_path.iterdir())
