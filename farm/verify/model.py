@@ -20,6 +20,8 @@ class Gate(StrEnum):
     ELF = "elf"
     ISA = "isa"
     JOB = "job"
+    IMPORT = "import"
+    EXECUTION = "execution"
 
 
 @dataclass(frozen=True, slots=True)
