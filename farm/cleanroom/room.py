@@ -57,6 +57,8 @@ class CleanRoom:
     slowness: float = 4.0
     memory_bytes: int = 2 << 30
     tasks: int = 256
+    install_s: float = 300.0
+    import_s: float = 60.0
 
     @classmethod
     def at(cls, folder: Path = FOLDER) -> CleanRoom:

@@ -27,9 +27,6 @@ _HOST_FILES: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs/ca-certi
 _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _MOST_RESULT: Final = 1 << 20
 _ACTIVATED: Final = {"VIRTUAL_ENV": VENV, "PATH": f"{VENV}/bin:/usr/local/bin:/usr/bin:/bin"}
-INSTALL_S: Final = 300.0
-IMPORT_S: Final = 60.0
-"""Seconds on a reference core; for all modules together, and one more for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,7 @@ class Stage:
         room = self._folder / venv
         room.mkdir()
         self._room.own(room)
-        limits = self._room.limits(INSTALL_S)
+        limits = self._room.limits(self._room.install_s)
         made = self._run(
             [python, "-m", "venv", "--without-pip", VENV], limits, [Mount(room, VENV, writable=True)]
         )
@@ -85,7 +82,7 @@ class Stage:
 
     def import_limits(self, modules: int) -> Limits:
         """Return the limits of a process that imports so many modules."""
-        return self._room.limits(IMPORT_S + modules)
+        return self._room.limits(self._room.import_s + modules)
 
     def tests(self, venv: str, command: Sequence[str], seconds: float, cpu: str) -> Ended:
         """Run a recipe's tests."""
@@ -97,7 +94,7 @@ class Stage:
         """Import a module again, traced: where was the illegal instruction?"""
         with tempfile.TemporaryFile() as results:
             command = [f"{VENV}/bin/python", DRIVER, str(results.fileno()), module]
-            limits = self._room.limits(2 * IMPORT_S)
+            limits = self._room.limits(2 * self._room.import_s)
             return self._traced(command, limits, "venv", cpu, keep=(results.fileno(),))
 
     def test_fault(self, venv: str, command: Sequence[str], seconds: float, cpu: str) -> Fault | None:
@@ -131,7 +128,7 @@ class Stage:
         return None
 
     def _mounts(self, venv: str) -> list[Mount]:
-        return [Mount(self._folder / venv, VENV), Mount(Path(inside.__file__).resolve(), DRIVER)]
+        return [Mount(self._folder / venv, VENV), Mount(self._folder / "inside.py", DRIVER)]
 
     def _run(
         self,
@@ -167,6 +164,8 @@ def trial_folder(room: CleanRoom, wheels: Sequence[Path]) -> Iterator[Path]:
             (folder / "wheels").mkdir()
             for wheel in wheels:
                 shutil.copyfile(wheel, folder / "wheels" / wheel.name)
+            # The checkout may be where only its owner gets to.
+            shutil.copyfile(inside.__file__, folder / "inside.py")
             room.own(folder)
             yield folder
     except OSError as error:

@@ -15,7 +15,7 @@ from farm.cleanroom.install import installed, pip_command, refusal
 from farm.cleanroom.libraries import Packages, described, install_hint, missing
 from farm.cleanroom.modules import modules_of
 from farm.cleanroom.room import CleanRoom, RoomError
-from farm.cleanroom.stage import INSTALL_S, Imported, Stage, trial_folder
+from farm.cleanroom.stage import Imported, Stage, trial_folder
 from farm.cleanroom.watch import Ended
 from farm.recipe import DEFAULT, Recipe, runs_pytest
 from farm.verify.model import Gate, Verdict
@@ -120,7 +120,7 @@ class _Proof:
             )
             return self._verdict(gate, ok=True, evidence=evidence)
         if ended.stop is not None:
-            why = ended.why(self._room.limits(INSTALL_S))
+            why = ended.why(self._room.limits(self._room.install_s))
             raise RoomError(f"{trial.wheel.name}: installing it: {why}", hint="see the log, and try again")
         refused = refusal(ended.tail, trial.index_url)
         if refused.room:
