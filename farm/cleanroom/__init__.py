@@ -6,6 +6,6 @@ sandbox).
 """
 
 from farm.cleanroom.room import CPUS, FOLDER, CleanRoom, NoPythonError, RoomError
-from farm.cleanroom.trial import Trial, prove
+from farm.cleanroom.trial import Trial, prove, proved
 
-__all__ = ["CPUS", "FOLDER", "CleanRoom", "NoPythonError", "RoomError", "Trial", "prove"]
+__all__ = ["CPUS", "FOLDER", "CleanRoom", "NoPythonError", "RoomError", "Trial", "prove", "proved"]

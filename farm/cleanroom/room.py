@@ -45,10 +45,12 @@ class CleanRoom:
         userland: root folder of the bare system, made by the role ``clean_room``.
         work: folder of trials and of pip's cache. Its owner is who runs wheels: when root proves a wheel, it
             becomes that user first.
-        cpus: values of QEMU_CPU; the first is the baseline, and a wheel that fails there is not tried
-        further. slowness: how many times longer than on a reference core things take here. memory_bytes: of
-        one program with all that it starts. tasks: its processes and threads; QEMU adds a thread to each
-        process.
+        cpus: values of QEMU_CPU; the first is the baseline, and what fails there is not tried further.
+        slowness: how many times longer than on a reference core things take here.
+        memory_bytes: of one program with all that it starts.
+        tasks: its processes and threads; QEMU adds a thread to each process.
+        install_s: seconds that an installation may take on a reference core.
+        import_s: the same of importing all modules; each adds a second.
     """
 
     userland: Path

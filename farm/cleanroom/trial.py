@@ -18,10 +18,13 @@ from farm.cleanroom.room import CleanRoom, RoomError
 from farm.cleanroom.stage import Imported, Stage, trial_folder
 from farm.cleanroom.watch import Ended
 from farm.recipe import DEFAULT, Recipe, runs_pytest
-from farm.verify.model import Gate, Verdict
+from farm.verify.model import Gate, Report, Verdict
 from farm.verify.name import parse_name
 from farm.verify.wheel import Archive, read_archive
 
+_UNFIT: Final = frozenset(
+    {Gate.READABLE, Gate.NAME, Gate.PATHS, Gate.METADATA, Gate.RECORD, Gate.ELF, Gate.JOB}
+)
 _CRASHES: Final = 5
 _SAID: Final = 3
 _LONGEST: Final = 400
@@ -79,6 +82,19 @@ def prove(room: CleanRoom, trial: Trial, log: Path) -> tuple[Verdict, ...]:
     with log.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     return tuple(replace(v, evidence=f"{v.evidence}; log {log} sha256 {sha256}") for v in verdicts)
+
+
+def proved(report: Report, room: CleanRoom, trial: Trial, log: Path) -> Report:
+    """Return a report of the static gates with what the clean room adds.
+
+    A wheel that is no whole riscv64 wheel is not run; one that only asks for too much of the machine is.
+
+    Raises:
+        RoomError: the room is at fault; nothing more is known of the wheel.
+    """
+    if {verdict.gate for verdict in report.failures} & _UNFIT:
+        return report
+    return replace(report, verdicts=(*report.verdicts, *prove(room, trial, log)))
 
 
 class _Proof:

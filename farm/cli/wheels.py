@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import requests
 import typer
 from rich.text import Text
 
-from farm.cli.common import INVENTORY, AsJson, Inventory, State_, console, errors, print_json
+from farm.cleanroom import CleanRoom, Trial, proved
+from farm.cli.common import (
+    INVENTORY,
+    PYPI,
+    RECIPES,
+    AsJson,
+    Inventory,
+    Recipes,
+    State_,
+    console,
+    errors,
+    print_json,
+)
 from farm.display import table
 from farm.errors import ExitCode, InputError, PublishError
 from farm.index.crawl import crawl
 from farm.index.tree import IndexTree, build_index
 from farm.nodes import read_fleet
-from farm.paths import Paths
+from farm.paths import REPOSITORY, Paths
 from farm.publish import publish as publish_wheels
+from farm.recipe import load_recipe
 from farm.store import controller_lock
 from farm.verify import verify_wheel
 from farm.views import outcome
 
 app = typer.Typer()
 index_app = typer.Typer(no_args_is_help=True, help="Build and check an index.")
+LOGS: Final = REPOSITORY / "var" / "verify"
 Wheels = Annotated[list[Path], typer.Argument(metavar="WHEEL...", help="wheel files")]
 
 
@@ -31,9 +45,27 @@ Wheels = Annotated[list[Path], typer.Argument(metavar="WHEEL...", help="wheel fi
 def verify(
     wheels: Wheels,
     as_json: AsJson = False,
+    run: Annotated[
+        bool, typer.Option("--run", help="install, import and test them in the clean room")
+    ] = False,
+    index_url: Annotated[
+        str, typer.Option("--index-url", help="with --run: index that dependencies come from")
+    ] = PYPI,
+    recipes: Recipes = RECIPES,
+    logs: Annotated[Path, typer.Option("--logs", help="with --run: folder of logs")] = LOGS,
 ) -> None:
     """Put wheels through every gate; exit code 1 if one does not pass."""
     reports = [verify_wheel(wheel) for wheel in wheels]
+    if run:
+        reports = [
+            proved(
+                report,
+                CleanRoom.at(),
+                Trial(wheel, index_url, load_recipe(recipes, wheel.name.partition("-")[0])),
+                logs / f"{wheel.name}.log",
+            )
+            for wheel, report in zip(wheels, reports, strict=True)
+        ]
     if as_json:
         print_json([json.loads(report.to_json()) for report in reports])
     else:
