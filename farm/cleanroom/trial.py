@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGILL
-from typing import Final
+from typing import BinaryIO, Final
 
 from farm.cleanroom.fault import Fault
 from farm.cleanroom.install import installed, pip_command, refusal
@@ -17,6 +17,7 @@ from farm.cleanroom.modules import modules_of
 from farm.cleanroom.room import CleanRoom, RoomError
 from farm.cleanroom.stage import Imported, Stage, trial_folder
 from farm.cleanroom.watch import Ended
+from farm.errors import InputError
 from farm.recipe import DEFAULT, Recipe, runs_pytest
 from farm.verify.model import Gate, Report, Verdict
 from farm.verify.name import parse_name
@@ -70,18 +71,34 @@ def prove(room: CleanRoom, trial: Trial, log: Path) -> tuple[Verdict, ...]:
     Raises:
         RoomError: the room is at fault; nothing is known of the wheel.
         WheelError: the file is no wheel (the static gates say so first).
+        InputError: the log can't be written.
     """
     name = parse_name(trial.wheel.name)
     archive = read_archive(trial.wheel)
     tag, python = room.python_for(name, trial.python_tag)
     room.check()
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output, trial_folder(room, [trial.wheel, *trial.beside]) as folder:
+    with _opened(log) as output, trial_folder(room, [trial.wheel, *trial.beside]) as folder:
         proof = _Proof(room, trial, archive, Stage(room, folder, output), folder)
         verdicts = tuple(proof.verdicts(tag, python))
     with log.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    return tuple(replace(v, evidence=f"{v.evidence}; log {log} sha256 {sha256}") for v in verdicts)
+    kept = f"; log {log} sha256 {sha256}"
+    return tuple(
+        replace(verdict, evidence=verdict.evidence + kept)
+        if verdict is verdicts[0] or not verdict.ok
+        else verdict
+        for verdict in verdicts
+    )
+
+
+def _opened(log: Path) -> BinaryIO:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("wb")
+    except OSError as error:
+        raise InputError(
+            f"{log}: {error.strerror}", hint="name a folder for logs that can be written"
+        ) from error
 
 
 def proved(report: Report, room: CleanRoom, trial: Trial, log: Path) -> Report:
