@@ -66,7 +66,7 @@ def prove(room: CleanRoom, trial: Trial, log: Path) -> tuple[Verdict, ...]:
 
     Returns the verdicts of the gates IMPORT and, where the recipe has a ``test_command`` and all imports
     passed, EXECUTION: one for each processor, and one for each module that failed. A processor after the
-    first one is only tried when the first one passed.
+    first one is only tried when the first one passed. The first verdict and each failure name the log.
 
     Raises:
         RoomError: the room is at fault; nothing is known of the wheel.
