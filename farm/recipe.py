@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -17,8 +20,10 @@ from packaging.utils import InvalidName, canonicalize_name
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    StringConstraints,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -39,9 +44,14 @@ UNBUILT: Final = frozenset(
         "system_packages",
         "keep_files",
         "no_licence",
+        "test_command",
+        "test_requires",
+        "test_timeout_s",
+        "known_failures",
+        "import_skip",
     }
 )
-"""Keys that say where, when and why it is built, and what its wheel may be like; not what comes out."""
+"""Keys that say where, why it is built, what its wheel may be like, how it is tried: not what comes out."""
 
 
 def _requirement(value: str) -> str:
@@ -51,6 +61,24 @@ def _requirement(value: str) -> str:
         raise ValueError(f"not a PEP 508 requirement: {value!r}") from error
 
 
+def _words(value: object) -> object:
+    """Split a command as a shell does; it is run without one, so what only a shell understands is refused."""
+    if not isinstance(value, str):
+        return value
+    lexer = shlex.shlex(value, posix=True, punctuation_chars=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    try:
+        words = list(lexer)
+    except ValueError as error:
+        raise ValueError(f"{value!r}: {str(error).lower()}") from error
+    found = next((word for word in words if set(word) <= _OPERATORS), None)
+    if found is not None:
+        raise ValueError(
+            f"no shell runs it, so {found!r} has no meaning; for more than one command use python -c"
+        )
+    return words
+
+
 def _project(value: str) -> str:
     try:
         return canonicalize_name(value, validate=True)
@@ -58,12 +86,13 @@ def _project(value: str) -> str:
         raise ValueError(f"not a project's name: {value!r}") from error
 
 
+_OPERATORS: Final = frozenset("();<>|&")  # what shlex calls punctuation
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 NodeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Feature = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 Project = Annotated[str, AfterValidator(_project)]
 FileGlob = Annotated[str, Field(min_length=1, pattern=r"^[^/\\][^\\]*$")]
 DebianPackage = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
-Reason = Annotated[str, Field(pattern=r"\S")]
 Mebibytes = Annotated[int, Field(gt=0)]
 
 
@@ -113,6 +142,7 @@ class Recipe(BaseModel):
 
     runtime_guarded: dict[FileGlob, Reason] = {}
     """Files in the wheel that may have code beyond rv64gc if it only runs where the core has it, and why."""
+
     system_packages: dict[DebianPackage, Reason] = {}
     """Debian packages that a wheel which can't be repaired needs from its user's system, and why."""
 
@@ -121,6 +151,21 @@ class Recipe(BaseModel):
 
     no_licence: str = ""
     """Why the wheel has no licence file although the sdist has one."""
+
+    test_command: Annotated[list[str], BeforeValidator(_words)] = []
+    """What tests the installed wheel in the clean room, in an empty folder, by no shell; empty: nothing."""
+
+    test_requires: list[Annotated[str, AfterValidator(_requirement)]] = []
+    """What the tests need besides what the wheel itself needs, as PEP 508 requirements; wheels only."""
+
+    test_timeout_s: Annotated[int, Field(gt=0)] = 600
+    """Seconds that the tests may take on a reference core; the clean room, which is emulated, gives more."""
+
+    known_failures: dict[Annotated[str, Field(min_length=1)], Reason] = {}
+    """Tests that pytest leaves out, by node id, each with the reason (F16)."""
+
+    import_skip: dict[Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")], Reason] = {}
+    """Modules that the clean room does not import, each with the reason."""
 
     reason: str = ""
     """Why the recipe exists; for whoever reads it next."""
@@ -134,6 +179,14 @@ class Recipe(BaseModel):
             raise ValueError(f"{', '.join(both)}: in nodes as well")
         return excluded
 
+    @field_validator("known_failures")
+    @classmethod
+    def _by_pytest(cls, known: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        """Refuse known failures where no pytest could leave them out."""
+        if known and not runs_pytest(info.data.get("test_command", ())):
+            raise ValueError("only pytest can leave tests out, and test_command does not call it")
+        return known
+
     def digest(self) -> str:
         """Return the sha256 of everything that can change what is built."""
         content = self.model_dump(exclude=set(UNBUILT))
@@ -141,6 +194,14 @@ class Recipe(BaseModel):
 
 
 DEFAULT = Recipe()
+
+
+def runs_pytest(command: Sequence[str]) -> bool:
+    """Return whether a command is pytest, called as a program or as a module."""
+    return (
+        command[:1] == ["pytest"]
+        or "pytest" in [after for before, after in pairwise(command) if before == "-m"][:1]
+    )
 
 
 def load_recipe(directory: Path, project: str) -> Recipe:

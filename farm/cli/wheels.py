@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import requests
 import typer
 
-from farm.cli.common import INVENTORY, AsJson, Inventory, State_, console, errors, print_json, show_error
+from farm.cleanroom import CleanRoom, Trial, proved
+from farm.cli.common import (
+    INVENTORY,
+    PYPI,
+    RECIPES,
+    AsJson,
+    Inventory,
+    Recipes,
+    State_,
+    console,
+    errors,
+    print_json,
+    show_error,
+)
 from farm.errors import ExitCode, InputError, PublishError, WheelError
 from farm.index.crawl import crawl
 from farm.index.tree import IndexTree, build_index
 from farm.nodes import read_fleet
-from farm.paths import Paths
+from farm.paths import REPOSITORY, Paths
 from farm.publish import publish as publish_wheels
+from farm.recipe import load_recipe
 from farm.store import controller_lock
 from farm.verify import Report, verify_wheel
 from farm.verify.debian import DebianPackages
+from farm.verify.expect import Allowances
 from farm.verify.remote import Unread, verify_all
 from farm.views import report_lines, verified_json
 
 app = typer.Typer()
 index_app = typer.Typer(no_args_is_help=True, help="Build and check an index.")
+LOGS: Final = REPOSITORY / "var" / "verify"
 Wheels = Annotated[list[Path], typer.Argument(metavar="WHEEL...", help="wheel files")]
 
 
@@ -37,11 +53,28 @@ def verify(
     everything: Annotated[bool, typer.Option("--all", help="one line for each file and gate")] = False,
     state: State_ = None,
     as_json: AsJson = False,
+    run: Annotated[
+        bool, typer.Option("--run", help="install, import and test them in the clean room")
+    ] = False,
+    index_url: Annotated[
+        str, typer.Option("--index-url", help="with --run: index that dependencies come from")
+    ] = PYPI,
+    recipes: Recipes = RECIPES,
+    logs: Annotated[Path, typer.Option("--logs", help="with --run: folder of logs")] = LOGS,
 ) -> None:
     """Put wheels through every gate; exit code 1 if one does not pass. No farm is needed."""
     packages = DebianPackages(Paths.of(INVENTORY, state).debian)
+
+    def judge(wheel: Path) -> Report:
+        recipe = load_recipe(recipes, wheel.name.partition("-")[0])
+        report = verify_wheel(wheel, allow=Allowances.of(recipe), packages=packages)
+        if not run:
+            return report
+        trial = Trial(wheel, index_url, recipe, packages=packages)
+        return proved(report, CleanRoom.at(), trial, logs / f"{wheel.name}.log")
+
     results = []
-    for result in verify_all(wheels, index, packages):
+    for result in verify_all(wheels, index, judge):
         results.append(result)
         if not as_json:
             _show(result, everything=everything)

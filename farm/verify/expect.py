@@ -103,7 +103,7 @@ def _identity(expect: JobExpectation, name: WheelName) -> list[tuple[str, str]]:
     return problems
 
 
-def _installable(python_tag: str, platforms: list[str]) -> frozenset[Tag]:
+def installable(python_tag: str, platforms: list[str]) -> frozenset[Tag]:
     """List the tags that the named CPython installs on these platforms (PEP 425, PEP 384 for abi3)."""
     match = _PYTHON_TAG.fullmatch(python_tag)
     version = (3, int(match.group(2))) if match else (3, 0)
@@ -114,7 +114,7 @@ def _installable(python_tag: str, platforms: list[str]) -> frozenset[Tag]:
 
 def _tags(expect: JobExpectation, name: WheelName) -> list[tuple[str, str]]:
     platforms = sorted({tag.platform for tag in name.tags})
-    if name.tags & _installable(expect.python_tag, platforms):
+    if name.tags & installable(expect.python_tag, platforms):
         return []
     found = ", ".join(sorted({f"{tag.interpreter}-{tag.abi}" for tag in name.tags}))
     hint = f"build under {expect.python_tag}, or for the stable ABI of an older CPython (cpXY-abi3)"

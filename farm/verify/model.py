@@ -24,6 +24,8 @@ class Gate(StrEnum):
     ABI3 = "abi3"
     PLATFORM = "platform"
     JOB = "job"
+    IMPORT = "import"
+    EXECUTION = "execution"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ size, and is gone when its verdicts are there.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
@@ -18,7 +18,7 @@ from packaging.version import Version
 from farm.errors import FarmError, InputError, UpstreamError, WheelError
 from farm.plan import parse_requirements
 from farm.upstream import Upstream, download, expect_sha256, http_session
-from farm.verify import Report, verify_wheel
+from farm.verify import Report
 from farm.verify.name import parse_name
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
     from farm.upstream import UpstreamFile
-    from farm.verify.platform import PackageLookup
 
 MOST_BYTES: Final = 2 << 30
 _FORM: Final = "name a wheel file, a URL that ends with .whl, or --index URL NAME==VERSION"
@@ -50,9 +49,9 @@ class Unread:
 
 
 def verify_all(
-    arguments: Sequence[str], index: str | None, packages: PackageLookup | None
+    arguments: Sequence[str], index: str | None, judge: Callable[[Path], Report]
 ) -> Iterator[Report | Unread]:
-    """Verify each wheel in turn; what can't be read or fetched does not keep the rest from being verified.
+    """Judge each wheel in turn; what can't be read or fetched does not keep the rest from being verified.
 
     With ``index``, a simple index (PEP 503 or 691), the arguments are requirements, and all riscv64 wheels of
     the versions they name are verified; of a bare name, those of the newest version that has any.
@@ -66,7 +65,7 @@ def verify_all(
                 continue
             for subject in subjects:
                 try:
-                    yield _verified(subject, http, packages)
+                    yield _verified(subject, http, judge)
                 except FarmError as error:
                     name = subject.url if isinstance(subject, RemoteWheel) else str(subject)
                     yield Unread(name, error)
@@ -81,11 +80,11 @@ def _subjects(argument: str, index: str | None) -> Iterator[Path | RemoteWheel]:
         yield Path(argument)
 
 
-def _verified(subject: Path | RemoteWheel, http: requests.Session, packages: PackageLookup | None) -> Report:
+def _verified(subject: Path | RemoteWheel, http: requests.Session, judge: Callable[[Path], Report]) -> Report:
     if isinstance(subject, Path):
-        return verify_wheel(subject, packages=packages)
+        return judge(subject)
     with tempfile.TemporaryDirectory(prefix="farm-verify-") as folder:
-        return verify_wheel(fetch(subject, http, Path(folder)), packages=packages)
+        return judge(fetch(subject, http, Path(folder)))
 
 
 def remote_wheel(url: str) -> RemoteWheel:

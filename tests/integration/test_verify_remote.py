@@ -15,7 +15,7 @@ import pytest
 
 from farm.cli import main
 from farm.errors import ExitCode, HashMismatchError, UpstreamError
-from farm.verify import Report
+from farm.verify import Report, verify_wheel
 from farm.verify.debian import DebianPackages
 from farm.verify.remote import RemoteWheel, Unread, remote_wheel, verify_all
 from tests.unit.verify.wheelkit import MODULE, NATIVE, make_elf, wheel_members, zip_bytes
@@ -66,7 +66,7 @@ def server() -> Iterator[Server]:
 
 
 def one(argument: str, index: str | None = None) -> Report | Unread:
-    (result,) = verify_all([argument], index, None)
+    (result,) = verify_all([argument], index, verify_wheel)
     return result
 
 
@@ -112,7 +112,7 @@ def test_all_riscv64_wheels_of_a_version(server: Server) -> None:
     server.page(f"{NATIVE}#sha256={SHA256}", OTHER, x86, pure, "demo-2.0.tar.gz")
     index = f"{server.url}/simple/"
     for argument, wheels in (("demo", [NATIVE]), ("demo==0.9", [OTHER]), ("demo<2", [NATIVE, OTHER])):
-        reports = [*verify_all([argument], index, None)]
+        reports = [*verify_all([argument], index, verify_wheel)]
         assert [report.wheel for report in reports if isinstance(report, Report) and report.ok] == wheels
     assert f"/files/{x86}" not in server.asked
     error = refused("demo==2.0", index)
@@ -127,7 +127,7 @@ def test_an_index_that_states_another_hash(server: Server) -> None:
 
 def test_a_name_in_a_url_does_not_lead_out_of_the_folder() -> None:
     for url in ("http://h/x%2f..%2fdemo.whl", "http://h/..%5cdemo.whl", "http://h/demo.zip", "http://h/"):
-        (result,) = verify_all([url], None, None)
+        (result,) = verify_all([url], None, verify_wheel)
         assert isinstance(result, Unread)
         assert "not the URL of a wheel" in result.error.message
     assert remote_wheel("http://h/a%2Bb.whl?x=1#sha256=00") == RemoteWheel(

@@ -40,9 +40,19 @@ PATH = Path("recipes/demo.yml")
         ("memory_mib: 0\n", "recipes/demo.yml:1: memory_mib", "greater than 0"),
         ("memory_mib: true\n", "recipes/demo.yml:1: memory_mib", "valid integer"),
         ("runtime_guarded: [demo/x.so]\n", "recipes/demo.yml:1: runtime_guarded", "valid dict"),
-        ("runtime_guarded: {demo/x.so: ''}\n", "recipes/demo.yml:1: runtime_guarded", "pattern"),
+        ("runtime_guarded: {demo/x.so: ''}\n", "recipes/demo.yml:1: runtime_guarded", "at least 1 character"),
         ("runtime_guarded: {/x.so: why}\n", "recipes/demo.yml:1: runtime_guarded", "pattern"),
         ("memory_mib_per_task: 1.5\n", "recipes/demo.yml:1: memory_mib_per_task", "valid integer"),
+        ("test_command: make && make test\n", ":1: test_command", "no shell runs it, so '&&'"),
+        ("test_command: pytest > log\n", ":1: test_command", "no shell runs it, so '>'"),
+        ("test_command: pytest 'x\n", ":1: test_command", "no closing quotation"),
+        ("test_command: 7\n", ":1: test_command", "valid list"),
+        ("test_requires: ['pytest <<9']\n", ":1: test_requires", "not a PEP 508 requirement"),
+        ("test_timeout_s: 0\n", ":1: test_timeout_s", "greater than 0"),
+        ("known_failures: {a: b}\n", ":1: known_failures", "only pytest can leave tests out"),
+        ("test_command: pytest\nknown_failures: {a: ' '}\n", ":2: known_failures", "at least 1 character"),
+        ("import_skip: [a]\n", ":1: import_skip", "valid dictionary"),
+        ("import_skip: {a b: x}\n", ":1: import_skip", "pattern"),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_file_and_line(text: str, where: str, what: str) -> None:
@@ -96,7 +106,34 @@ def test_where_it_is_built_is_read() -> None:
     assert (recipe.features, recipe.memory_mib, recipe.memory_mib_per_task) == (["rvv"], 4096, 1500)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "python -m pytest --pyargs demo -k 'not slow'",
+            ["python", "-m", "pytest", "--pyargs", "demo", "-k", "not slow"],
+        ),
+        ("[python, -c, import demo; demo.test()]", ["python", "-c", "import demo; demo.test()"]),
+        ("python -c 'import demo; demo.test() > 1'", ["python", "-c", "import demo; demo.test() > 1"]),
+        ("tool $HOME *.py #1", ["tool", "$HOME", "*.py"]),  # YAML's comment, and nothing expanded
+    ],
+)
+def test_a_test_command_is_split_as_a_shell_does_and_no_more(text: str, words: list[str]) -> None:
+    assert parse_recipe(f"test_command: {text}", PATH).test_command == words
+
+
+@pytest.mark.parametrize("command", ["pytest -q", "python -m pytest", "python -X dev -m pytest x"])
+def test_f16_known_failures_are_for_pytest(command: str) -> None:
+    recipe = parse_recipe(f"known_failures: {{t.py::x: flaky}}\ntest_command: {command}", PATH)
+    assert recipe.known_failures == {"t.py::x": "flaky"}
+    assert recipe.digest() == DEFAULT.digest()
+
+
 UNBUILT: dict[str, object] = {
+    "test_command": ["pytest"],
+    "test_requires": ["pytest"],
+    "test_timeout_s": 1,
+    "import_skip": {"demo.gui": "needs a display"},
     "nodes": ["f3"],
     "exclude_nodes": ["f3"],
     "features": ["rvv"],
@@ -145,6 +182,7 @@ def test_all_else_changes_the_digest(change: dict[str, object]) -> None:
         "native",
         "timeout_s",
         "reason",
+        "known_failures",
         *UNBUILT,
     }, "a new field: add it here, or to UNBUILT"
     assert Recipe.model_validate(change).digest() != DEFAULT.digest()

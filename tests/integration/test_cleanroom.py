@@ -1,0 +1,248 @@
+"""The clean room: good wheels pass on each core, others fail with a name, hostile ones are stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from farm.cleanroom import CPUS, CleanRoom, RoomError, Trial, prove
+from farm.recipe import Recipe
+from farm.verify.model import Gate, Verdict
+from tests.integration import trapkit
+from tests.integration.trapkit import SUFFIX
+
+pytestmark = pytest.mark.integration
+
+PURE = "py3-none-any"
+
+
+@pytest.fixture(scope="module")
+def room() -> Iterator[CleanRoom]:
+    """The room that playbooks/controller.yml made, with a folder of the tests' own to work in."""
+    made = CleanRoom.at()
+    made.check()
+    work = made.work / f"tests-{os.getpid()}"
+    work.mkdir()
+    made.own(work)
+    yield replace(made, work=work)
+    shutil.rmtree(work)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Says nothing of what was asked for."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A simple index: a helper library, something named pytest, and a project that has an sdist only."""
+    root = tmp_path_factory.mktemp("index")
+    trapkit.wheel(root / "simple/helper", "helper", {"helper.py": b"FOUND = 1\n"}, tags=PURE)
+    trapkit.wheel(
+        root / "simple/pytest", "pytest", {"pytest.py": b"import sys; print(sys.argv)\n"}, tags=PURE
+    )
+    (root / "simple/sdist-only").mkdir()
+    (root / "simple/sdist-only/sdist_only-1.0.tar.gz").write_bytes(b"")
+    for page in (root / "simple").iterdir():
+        links = "".join(f'<a href="{file.name}">{file.name}</a>' for file in page.iterdir())
+        (page / "index.html").write_text(f"<!DOCTYPE html><html><body>{links}</body></html>")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/simple/"
+        server.shutdown()
+        thread.join()
+
+
+def _failure(verdicts: tuple[Verdict, ...], gate: Gate) -> Verdict:
+    (failure,) = [verdict for verdict in verdicts if not verdict.ok]
+    assert failure.gate is gate
+    assert failure.hint
+    return failure
+
+
+def test_a_good_wheel_passes_on_every_core(room: CleanRoom, index: str, tmp_path: Path) -> None:
+    files = {
+        "good/__init__.py": b"import helper\n",
+        f"good/_native{SUFFIX}": trapkit.extension(tmp_path, "_native"),
+        "good/_broken.py": b"raise SystemExit\n",  # inside a package: nobody imports it by itself
+    }
+    wheel = trapkit.wheel(tmp_path, "good", files, needs="helper")
+    recipe = Recipe(
+        test_command=["python", "-m", "pytest", "--pyargs", "good"],
+        test_requires=["pytest"],
+        known_failures={"good/tests/test_x.py::test_y[1 2]": "needs a display"},
+    )
+    log = tmp_path / "logs" / "good.log"
+    verdicts = prove(room, Trial(wheel, index, recipe), log)
+    assert all(verdict.ok for verdict in verdicts), verdicts
+    assert [verdict.gate for verdict in verdicts] == [Gate.IMPORT] * 4 + [Gate.EXECUTION] * 3
+    assert "good-1.0 helper-1.0" in verdicts[0].evidence
+    for cpu, imported, tested in zip(CPUS, verdicts[1:4], verdicts[4:], strict=True):
+        assert f"imported good, good._native under {cpu}" in imported.evidence
+        assert f"under {cpu}" in tested.evidence
+    text = log.read_text()
+    assert text.count("'--deselect=good/tests/test_x.py::test_y[1 2]'") == 2 * len(CPUS)
+    imports, _, tests = text.partition("helper-1.0 pytest-1.0")
+    assert "inside.py" in imports  # before pytest was there
+    assert "inside.py" not in tests
+
+
+def test_a_vector_instruction_on_import_is_named(room: CleanRoom, index: str, tmp_path: Path) -> None:
+    files = {
+        "a_first.py": b"",
+        f"trap{SUFFIX}": trapkit.extension(tmp_path, "trap", "-DWITH_VECTOR", "-DAT_IMPORT"),
+        "z_last.py": b"raise ValueError('seen as well\\n, in spite of the crash')\n",
+    }
+    verdicts = prove(room, Trial(trapkit.wheel(tmp_path, "trap", files), index), tmp_path / "log")
+    trap, after = [verdict for verdict in verdicts if not verdict.ok]
+    assert (trap.gate, trap.subject) == (Gate.IMPORT, f"trap{SUFFIX}")
+    assert "import trap under sifive-u54: SIGILL" in trap.evidence
+    assert "0x0c0077d7" in trap.evidence or "vector: vsetvl" in trap.evidence
+    assert "vector_bytes+0x0" in trap.evidence
+    assert "import z_last under sifive-u54: ValueError: seen as well , in spite" in after.evidence
+    assert not [verdict for verdict in verdicts if CPUS[1] in verdict.evidence]
+
+
+def test_a_vector_instruction_in_tests_of_tests_is_named(room: CleanRoom, index: str, tmp_path: Path) -> None:
+    stripped = trapkit.extension(tmp_path, "trap", "-DWITH_VECTOR", "-s")
+    call = "[sys.executable, '-c', 'import trap; trap.number()']"
+    script = f"import subprocess, sys; subprocess.run({call}, check=True)"
+    wheel = trapkit.wheel(tmp_path, "trap", {f"trap{SUFFIX}": stripped})
+    verdicts = prove(
+        room, Trial(wheel, index, Recipe(test_command=["python", "-c", script])), tmp_path / "log"
+    )
+    # What is not called is not proved: the import passes on all.
+    assert [verdict.ok for verdict in verdicts] == [True] * 4 + [False]
+    failure = _failure(verdicts, Gate.EXECUTION)
+    assert failure.subject == f"trap{SUFFIX}"
+    assert "vector: vsetvl" in failure.evidence
+
+
+def test_a_vector_instruction_in_a_program_of_the_wheel_is_named(
+    room: CleanRoom, index: str, tmp_path: Path
+) -> None:
+    program = trapkit.compiled(tmp_path, trapkit.PROGRAM, "-static-pie", "-fPIE")
+    wheel = trapkit.wheel(tmp_path, "tool", {"tool-1.0.data/scripts/tool": program})
+    verdicts = prove(room, Trial(wheel, index, Recipe(test_command=["tool"])), tmp_path / "log")
+    failure = _failure(verdicts, Gate.EXECUTION)
+    assert "vector: vsetvl" in failure.evidence
+    assert "bin/tool, vector_bytes+0x0" in failure.evidence
+
+
+def test_a_missing_library_is_named_with_its_package(room: CleanRoom, index: str, tmp_path: Path) -> None:
+    wheel = trapkit.wheel(tmp_path, "needy", {f"needy{SUFFIX}": trapkit.needs_library(tmp_path, "needy")})
+    trial = Trial(wheel, index, packages=lambda names: dict.fromkeys(names, "libfoo1"))
+    failure = _failure(prove(room, trial, tmp_path / "log"), Gate.IMPORT)
+    assert f"libfoo.so.1 (needed by needy{SUFFIX}; Debian: libfoo1)" in failure.evidence
+    assert "libfoo.so.1" in failure.hint
+
+
+def test_a_dependency_without_a_wheel_is_named(room: CleanRoom, index: str, tmp_path: Path) -> None:
+    wheel = trapkit.wheel(tmp_path, "needy", {"needy.py": b""}, needs="sdist-only", tags=PURE)
+    failure = _failure(prove(room, Trial(wheel, index), tmp_path / "log"), Gate.IMPORT)
+    assert "no wheel for sdist-only" in failure.evidence
+    assert "farm dispatch" in failure.hint
+
+
+def test_an_index_that_is_down_is_not_the_wheels_fault(room: CleanRoom, tmp_path: Path) -> None:
+    wheel = trapkit.wheel(tmp_path, "needy", {"needy.py": b""}, needs="helper", tags=PURE)
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    with pytest.raises(RoomError, match="can't be reached"):
+        prove(room, Trial(wheel, f"http://127.0.0.1:{port}/simple/"), tmp_path / "log")
+
+
+HOSTILE = {
+    "hostile_forks": b"import os\nwhile True:\n    os.fork()\n",
+    "hostile_memory": b"kept = []\nwhile True:\n    kept.append(b'x' * (8 << 20))\n",
+    "hostile_output": b"while True:\n    print('x' * 65536)\n",
+    "hostile_sleep": b"import time\ntime.sleep(3600)\n",
+}
+SPY = """
+import os, pathlib, socket, sys
+def refused(what, *arguments):
+    try:
+        what(*arguments)
+    except OSError as error:
+        print("refused:", error)
+    else:
+        sys.exit(f"not refused: {{what}} {{arguments}}")
+for path in ({secret!r}, "/root/.ssh", "/var/lib/wheelfarm", "/proc/1/root" + {secret!r}):
+    refused(os.stat, path)
+for path in ("/usr/lib/spy", "/etc/spy", "/room/venv/spy", "/room/spy", "/var/tmp/spy", "/dev/spy"):
+    refused(pathlib.Path(path).write_text, "x")
+refused(socket.create_connection, ("127.0.0.1", {port}), 5)
+refused(os.setuid, 0)
+refused(os.kill, -1, 0) if os.getpid() == 1 else None
+assert len([name for name in os.listdir("/proc") if name.isdecimal()]) < 10
+assert not [name for name in os.environ if "SECRET" in name]
+assert os.listdir() == []
+pathlib.Path("here").write_text("is allowed")
+"""
+
+
+def test_hostile_wheels_are_stopped_and_reported(
+    room: CleanRoom, index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("key")
+    monkeypatch.setenv("FARM_SECRET", "key")
+    port = int(index.split(":")[2].partition("/")[0])
+    files = {f"{name}.py": source for name, source in HOSTILE.items()}
+    files["spy.py"] = SPY.format(secret=str(secret), port=port).encode()
+    wheel = trapkit.wheel(tmp_path, "hostile", files, tags=PURE)
+    small = replace(room, slowness=1.0, import_s=6, memory_bytes=256 << 20, tasks=48)
+    began = time.monotonic()
+    verdicts = prove(small, Trial(wheel, index), tmp_path / "log")
+    assert time.monotonic() - began < 90
+    found = {verdict.evidence.split()[1]: verdict.evidence for verdict in verdicts if not verdict.ok}
+    assert sorted(found) == sorted(HOSTILE)  # and not spy: all that it tried was refused
+    assert "processes" in found["hostile_forks"]
+    assert "memory" in found["hostile_memory"].lower()
+    assert "output" in found["hostile_output"]
+    assert "not done after" in found["hostile_sleep"]
+    assert "refused: [Errno 30] Read-only file system" in (tmp_path / "log").read_text(errors="replace")
+    assert not list(room.work.glob("trial-*"))
+    assert not _processes_of(room)
+
+
+def _processes_of(room: CleanRoom) -> list[str]:
+    owner = room.work.stat().st_uid
+    running = [path for path in Path("/proc").glob("[0-9]*") if _is_emulated(path, owner)]
+    return [(path / "cmdline").read_text() for path in running]
+
+
+def _is_emulated(path: Path, owner: int) -> bool:
+    try:
+        return path.stat().st_uid == owner and "qemu-riscv64" in os.readlink(path / "exe")  # noqa: PTH115
+    except OSError:  # it has ended meanwhile
+        return False
+
+
+def test_farm_verify_runs_wheels_on_demand(index: str, tmp_path: Path) -> None:
+    wheel = trapkit.wheel(tmp_path, "pure", {"pure.py": b"import absent\n"}, tags=PURE)
+    farm = Path(sys.executable).parent / "farm"
+    logs = tmp_path / "logs"
+    command = [str(farm), "verify", "--run", "--index-url", index, "--logs", str(logs), "--json", str(wheel)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    (report,) = json.loads(done.stdout)
+    assert [v["gate"] for v in report["verdicts"] if not v["ok"]] == ["import"]
+    assert "import absent" in (logs / f"{wheel.name}.log").read_text()
+    assert "ModuleNotFoundError: No module named 'absent'" in report["verdicts"][-1]["evidence"]
