@@ -91,7 +91,7 @@ def dispatch(
     return run(
         specs,
         nodes=fleet.builders,
-        publish=lambda wheels: publish(wheels, paths.tree, index),
+        publish=lambda wheels: publish(wheels, paths, index),
         paths=paths,
         upstream=upstream,
         reporter=reporter,

@@ -69,7 +69,7 @@ def publish(
             )
     paths = Paths.of(inventory, state)
     with controller_lock(paths.lock):
-        done = publish_wheels(wheels, paths.tree, index)
+        done = publish_wheels(wheels, paths, index)
     console.print(
         f"published {len(done.files)} files, {done.pages} pages changed: {index.simple_url}", soft_wrap=True
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +11,8 @@ from farm.dispatch.lanes import Lane, Post
 from farm.dispatch.ledger import Ledger
 from farm.errors import FarmError
 from farm.paths import Paths
-from farm.store import Failure, Job, State
+from farm.provenance.attach import attach
+from farm.store import Attempt, Failure, Job, State
 from farm.verify import Gate, JobExpectation, Report, verify_wheel
 
 VERIFICATIONS: Final = 2
@@ -52,7 +54,8 @@ class Gates:
         for job in self._ledger.in_state(State.BUILT):
             wheel = self._wheel(job)
             if wheel.exists():
-                self._verifying.send(job.job_id, lambda job=job, wheel=wheel: verified(job, wheel))  # type: ignore[misc]
+                attempt = self._ledger.store.attempt(job.job_id)
+                self._verifying.send(job.job_id, partial(self._examined, job, attempt, wheel))
             else:
                 # Somebody cleared the state folder: without this, no later dispatch would get past it.
                 self._changed(self._ledger.store.requeue(job.job_id, "its collected wheel is gone"))
@@ -62,6 +65,12 @@ class Gates:
             self._publishing.send(
                 tuple(job.job_id for job in ready), lambda: publish_all(self._publish, wheels)
             )
+
+    def _examined(self, job: Job, attempt: Attempt, wheel: Path) -> Report:
+        report = verified(job, wheel)
+        if report.ok:
+            attach(self._paths, job, attempt, report, wheel)
+        return report
 
     def _verified(self, job_id: str, report: Report | FarmError) -> None:
         job = self._ledger.jobs.get(job_id)

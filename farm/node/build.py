@@ -27,6 +27,7 @@ from farm.node.environment import (
 from farm.node.failure import StepError
 from farm.node.farm_index import FarmIndex
 from farm.node.files import Json, artifacts, read_json, sha256_of, write_json
+from farm.node.record import build_record
 from farm.node.source import source_epoch, unpack
 from farm.node.supervise import Supervisor, say
 from farm.node.variables import WRAPPERS, Places, make_folders, uses_download_cache, variables
@@ -104,8 +105,9 @@ class Build:
         wheels = sorted(wheelhouse.glob("*.whl"))
         if len(wheels) != 1:
             raise StepError("build", f"expected one wheel after repair, found {len(wheels)}")
+        record = self.timed("record", lambda: self.record(wheels[0]))
         extra = sorted(wheelhouse.glob("*.debug.tar.gz"))
-        return artifacts((*wheels, *extra))
+        return artifacts((*wheels, record, *extra))
 
     def describe(self) -> None:
         """Check that the board has what the job needs and write it all into the log (F13, F20)."""
@@ -261,6 +263,20 @@ class Build:
         self.call(command, self.at.work, stripping, "policy", f"auditwheel can't repair {wheel.name}")
         for path in repaired.glob("*.whl"):
             shutil.copyfile(path, wheelhouse / path.name)
+
+    def record(self, wheel: Path) -> Path:
+        """Write down how the wheel was built, for its provenance, beside it."""
+        path = wheel.with_name(f"{self.job.name}.record.json")
+        known = build_record(
+            spec=self.spec,
+            toolchain=self.toolchain,
+            variables=self.variables,
+            tools=self.at.tools,
+            work=self.at.work,
+            wheel=wheel,
+        )
+        write_json(path, known)
+        return path
 
     def call(
         self,

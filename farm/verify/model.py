@@ -20,6 +20,7 @@ class Gate(StrEnum):
     ELF = "elf"
     ISA = "isa"
     JOB = "job"
+    PROVENANCE = "provenance"
 
 
 @dataclass(frozen=True, slots=True)
