@@ -1,7 +1,7 @@
 """A bill of materials of one wheel: CycloneDX 1.6 in JSON (pure: the same input gives the same bytes).
 
 Scopes (CycloneDX): ``required`` is what was grafted into the wheel; ``optional`` are the crates that a
-Cargo.lock names, of which the linked ones are a part; ``excluded`` is what it was built with and does not hold.
+Cargo.lock names, of which the linked ones are a part; ``excluded`` is what it was only built with.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgori
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component, ComponentScope, ComponentType, Pedigree
 from cyclonedx.model.license import DisjunctiveLicense, License
-from cyclonedx.model.tool import Tool
+from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
@@ -41,7 +41,7 @@ def bill_of_materials(built: Built, licence: str, version: str) -> str:
         metadata=BomMetaData(
             component=wheel,
             timestamp=datetime.fromtimestamp(int(built.ended_at), UTC),
-            tools=[Tool(vendor="wheel-farm", name="farm", version=version)],
+            tools=ToolRepository(components=[_farm(version)]),
         ),
         components=[
             *map(_library, built.record.grafted),
@@ -52,6 +52,10 @@ def bill_of_materials(built: Built, licence: str, version: str) -> str:
     inside = [item for item in bom.components if item.scope is not ComponentScope.EXCLUDED]
     bom.register_dependency(wheel, inside)
     return JsonV1Dot6(bom).output_as_string(indent=1) + "\n"
+
+
+def _farm(version: str) -> Component:
+    return Component(type=ComponentType.APPLICATION, name="wheel-farm", version=version, bom_ref="farm")
 
 
 def _wheel(built: Built, licence: str) -> Component:
