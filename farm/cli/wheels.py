@@ -10,13 +10,25 @@ import requests
 import typer
 from rich.text import Text
 
-from farm.cli.common import INVENTORY, AsJson, Inventory, State_, console, errors, print_json
+from farm.cli.common import (
+    INVENTORY,
+    PYPI,
+    AsJson,
+    Inventory,
+    State_,
+    UpstreamUrl,
+    console,
+    errors,
+    print_json,
+)
+from farm.cli.rebuild import verify_by_rebuild
 from farm.display import table
 from farm.errors import ExitCode, InputError, PublishError
 from farm.index.crawl import crawl
 from farm.index.tree import IndexTree, build_index
 from farm.nodes import read_fleet
 from farm.paths import Paths
+from farm.provenance.check import with_provenance
 from farm.publish import publish as publish_wheels
 from farm.store import controller_lock
 from farm.verify import verify_wheel
@@ -24,16 +36,40 @@ from farm.views import outcome
 
 app = typer.Typer()
 index_app = typer.Typer(no_args_is_help=True, help="Build and check an index.")
+TrustedKeys = Annotated[
+    Path | None,
+    typer.Option(
+        "--provenance",
+        metavar="KEYS",
+        help="an index's provenance.pub: what lies beside each wheel must be signed by a key in it",
+    ),
+]
+Rebuild = Annotated[
+    bool,
+    typer.Option("--rebuild", help="build the job or wheel again, on another node, and compare bit by bit"),
+]
 Wheels = Annotated[list[Path], typer.Argument(metavar="WHEEL...", help="wheel files")]
 
 
 @app.command()
 def verify(
     wheels: Wheels,
+    keys: TrustedKeys = None,
+    rebuild: Rebuild = False,
+    inventory: Inventory = INVENTORY,
+    state: State_ = None,
+    upstream: UpstreamUrl = PYPI,
     as_json: AsJson = False,
 ) -> None:
     """Put wheels through every gate; exit code 1 if one does not pass."""
+    if rebuild:
+        names = [str(wheel) for wheel in wheels]
+        if not verify_by_rebuild(names, inventory, state, upstream, as_json=as_json):
+            raise typer.Exit(ExitCode.FAILED)
+        return
     reports = [verify_wheel(wheel) for wheel in wheels]
+    if keys is not None:
+        reports = with_provenance(wheels, reports, keys)
     if as_json:
         print_json([json.loads(report.to_json()) for report in reports])
     else:

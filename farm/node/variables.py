@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ COMPILERS = tuple(
 )
 CACHE_TIMEOUT_S = "180"
 CCACHE_SIZE = "500M"
+# What a login may bring that would change what is built: boards would differ by their owners' habits.
+FOREIGN = re.compile(
+    r"SSH_.*|PYTHON.*|LC_.*|LANGUAGE|.*FLAGS|CC|CXX|CPP|LD|AR|AS|NM|RANLIB|STRIP|OBJCOPY"
+    r"|CPATH|.*_INCLUDE_PATH|LIBRARY_PATH|LD_.*|PKG_CONFIG.*|CMAKE_.*|VIRTUAL_ENV"
+)
 # What a path of the build is called in the output: the same on every board and in every attempt.
 OUTPUT_ROOT = "/build"
 
@@ -84,7 +90,7 @@ def variables(
         own: what the recipe adds.
     """
     jobs = str(width)
-    result = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
+    result = {name: value for name, value in os.environ.items() if not FOREIGN.fullmatch(name)}
     result |= {
         "PATH": places.search_path(places.tools),
         "HOME": str(places.work / "home"),

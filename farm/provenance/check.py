@@ -6,8 +6,8 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from farm.errors import InputError, WheelError
-from farm.provenance.dsse import verify
+from farm.provenance.dsse import read_public_keys, verify
 from farm.provenance.names import PROVENANCE
 from farm.provenance.statement import PREDICATE_TYPE, STATEMENT_TYPE
-from farm.verify.model import Gate, Verdict
+from farm.verify.model import Gate, Report, Verdict
 
 LONGEST_BYTES: Final = 32 << 20
 _HINT: Final = "do not use the wheel, or fetch it and its provenance again"
@@ -217,6 +217,22 @@ def checked_beside(wheel: Path, keys: Iterable[Ed25519PublicKey]) -> Verdict:
     except WheelError as error:
         return Verdict(Gate.PROVENANCE, False, wheel.name, error.message, error.hint)
     return Verdict(Gate.PROVENANCE, True, wheel.name, provenance.evidence)
+
+
+def with_provenance(wheels: Sequence[Path], reports: Sequence[Report], keys: Path) -> list[Report]:
+    """Add a verdict on its provenance to the report on each wheel; ``keys`` is a file of trusted public keys.
+
+    Raises:
+        InputError: that file can't be read.
+    """
+    try:
+        trusted = read_public_keys(keys.read_bytes(), str(keys))
+    except OSError as error:
+        raise InputError(f"{keys}: {error.strerror}", hint="take the index's provenance.pub") from error
+    return [
+        replace(report, verdicts=(*report.verdicts, checked_beside(wheel, trusted)))
+        for wheel, report in zip(wheels, reports, strict=True)
+    ]
 
 
 def _hash(path: Path) -> str:
