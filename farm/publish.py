@@ -49,7 +49,7 @@ def publish(wheels: Sequence[Path], paths: Paths, host: IndexHost) -> Published:
     index = IndexTree(paths.tree, base_url=host.url)
     publish_key(paths.signing_key, index.keys)
     for wheel in wheels:
-        _refuse_foreign(wheel, index)
+        refuse_foreign(wheel, index)
     added = [add_wheel(index, wheel) for wheel in wheels]
     pages = build_index(index)
     push(paths.tree, host)
@@ -69,7 +69,12 @@ def publish(wheels: Sequence[Path], paths: Paths, host: IndexHost) -> Published:
     return Published(tuple(file.filename for file in added), len(pages), len(result.files))
 
 
-def _refuse_foreign(wheel: Path, index: IndexTree) -> None:
+def refuse_foreign(wheel: Path, index: IndexTree) -> None:
+    """Refuse a wheel beside which a provenance lies that is not of it, or not signed by this farm.
+
+    Raises:
+        WheelError: it is so.
+    """
     if not wheel.with_name(wheel.name + PROVENANCE).exists():
         return
     keys = read_public_keys(index.keys.read_bytes(), str(index.keys)) if index.keys.exists() else ()
