@@ -6,10 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
-from functools import partial
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +25,8 @@ from farm.provenance.names import PROVENANCE, SBOM, VERDICTS
 from farm.publish import refuse_foreign
 from farm.store import Failure, State
 from tests.integration.farmkit import Farm
+from tests.integration.nginxkit import Nginx
 from tests.integration.nodekit import Board, gated, make_environment, make_sdist
-from tests.integration.test_crawl import Quiet
 from tests.unit.verify.wheelkit import MODULE, make_elf, wheel_members, write_wheel, zip_bytes
 
 pytestmark = pytest.mark.integration
@@ -65,12 +62,18 @@ def tree(farm: Farm) -> IndexTree:
 
 @pytest.fixture
 def url(tree: IndexTree) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tree.root))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/simple/"
-        server.shutdown()
-        thread.join()
+    folder = tree.root.parent / "nginx"
+    folder.mkdir()
+    nginx = Nginx(folder)
+    variables = {
+        "farm_index_url": nginx.url,
+        "farm_index_root": str(tree.root),
+        "index_server_fallback_url": "",
+    }
+    nginx.configure("index_server", "site.conf.j2", variables)
+    nginx.start()
+    yield f"{nginx.url}/simple/"
+    nginx.stop()
 
 
 def beside(tree: IndexTree, suffix: str) -> Path:
@@ -94,7 +97,9 @@ def test_a_published_wheel_carries_where_it_comes_from(tree: IndexTree, farm: Fa
     result = crawled(url)
     assert result.ok, result.problems
     job = farm.job("one")
-    payload: Any = json.loads(beside(tree, PROVENANCE).read_text())
+    served = requests.get(f"{url}../packages/one/{NAME}.provenance", timeout=10)
+    assert served.headers["content-type"] == "application/vnd.pypi.integrity.v1+json"
+    payload: Any = served.json()
     assert payload["attestation_bundles"][0]["publisher"]["kind"] == "wheel-farm"
     page = (tree.simple / "one/index.html").read_text()
     assert f'data-provenance="../../packages/one/{NAME}.provenance"' in page
