@@ -59,3 +59,14 @@ def test_the_download_cache_is_for_pip_uv_and_cargo_alike_and_can_end(tmp_path: 
     assert "sparse+http://192.0.2.30:8081/crates/index/" in setting.read_text()
     assert uses_download_cache("", tmp_path / "cargo") == {}
     assert not setting.exists()
+
+
+def test_what_a_login_brings_does_not_change_what_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = ("CFLAGS", "CC", "PYTHONPATH", "LD_PRELOAD", "LC_TIME", "CMAKE_GENERATOR", "C_INCLUDE_PATH")
+    kept = ("QEMU_CPU", "https_proxy", "CARGO_BUILD_TARGET", "WHEELFARM_SETTINGS")
+    for name in (*foreign, *kept):
+        monkeypatch.setenv(name, "outside")
+    own = made()
+    assert not {name for name in foreign if own.get(name) == "outside"}
+    assert {own[name] for name in kept} == {"outside"}
+    assert (own["LC_ALL"], own["TZ"], own["PYTHONHASHSEED"]) == ("C.UTF-8", "UTC", "0")
