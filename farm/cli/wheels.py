@@ -62,6 +62,8 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Put wheels through every gate; exit code 1 if one does not pass."""
+    if rebuild and keys is not None:
+        raise InputError("--rebuild and --provenance are two questions", hint="ask one after the other")
     if rebuild:
         names = [str(wheel) for wheel in wheels]
         if not verify_by_rebuild(names, inventory, state, upstream, as_json=as_json):

@@ -11,7 +11,7 @@ import requests
 from packaging.utils import canonicalize_name
 from pypi_simple import IndexPage, ProjectPage, UnsupportedRepoVersionError
 
-from farm.errors import FarmError
+from farm.errors import FarmError, InputError
 from farm.provenance.check import check_provenance
 from farm.provenance.dsse import read_public_keys
 from farm.provenance.names import PUBLIC_KEYS
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT = 30.0
 _CHUNK = 1 << 20
+_LONGEST = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +141,15 @@ class _Crawl:
             self.problem(url, error.message)
 
     def content(self, url: str) -> bytes:
-        response = self.session.get(url, timeout=_TIMEOUT)
-        response.raise_for_status()
-        self.size += len(response.content)
-        return response.content
+        data = b""
+        with self.session.get(url, timeout=_TIMEOUT, stream=True) as response:
+            response.raise_for_status()
+            for piece in response.iter_content(_CHUNK):
+                data += piece
+                if len(data) > _LONGEST:
+                    raise InputError(f"{url}: longer than {_LONGEST >> 20} MiB")
+        self.size += len(data)
+        return data
 
     def download(self, url: str) -> str:
         digest = hashlib.sha256()

@@ -64,7 +64,7 @@ def build_record(
         "variables": without_secrets(
             {name: value for name, value in sorted(variables.items()) if os.environ.get(name) != value}
         ),
-        "source_date_epoch": int(variables["SOURCE_DATE_EPOCH"]),
+        "source_date_epoch": variables["SOURCE_DATE_EPOCH"],
         "grafted": list(grafted(wheel, (*_library_folders(), work))),
         "crates": list(crates(work / "source")),
     }
@@ -143,9 +143,10 @@ def _origins(members: Sequence[str], folders: Iterable[Path]) -> dict[str, Path]
         for parent, _, names in os.walk(folder):
             for name in wanted.keys() & set(names):
                 path = Path(parent, name)
-                if not path.is_file():
-                    continue
-                sha256 = sha256_of(path)
+                try:
+                    sha256 = sha256_of(path)
+                except OSError:
+                    continue  # a link to nothing, or not ours to read: then auditwheel did not read it either
                 for member, start in wanted[name]:
                     if sha256.startswith(start):
                         found.setdefault(member, path.resolve())

@@ -7,7 +7,7 @@ from email.parser import BytesParser
 from email.policy import compat32
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from farm.errors import InputError, LyingNodeError, WheelError
 from farm.files import write_file
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from farm.store import Attempt, Job
     from farm.verify import Report
 
+LONGEST_RECORD_BYTES: Final = 64 << 20
+# The last year that a date can have has four digits.
+LAST_MOMENT: Final = 253_402_300_799.0
+
 
 def attach(paths: Paths, job: Job, attempt: Attempt, report: Report, wheel: Path) -> tuple[Path, ...]:
     """Write all three beside a wheel that passed its gates, and return them; they replace what is there.
@@ -37,7 +41,7 @@ def attach(paths: Paths, job: Job, attempt: Attempt, report: Report, wheel: Path
 
     record = _record(paths, job, attempt)
     version = metadata.version("wheel-farm")
-    began = _seconds(attempt, "started_at")
+    began, ended = _times(job, attempt)
     built = Built(
         wheel=wheel.name,
         sha256=report.sha256,
@@ -46,7 +50,7 @@ def attach(paths: Paths, job: Job, attempt: Attempt, report: Report, wheel: Path
         node=attempt.node,
         record=record,
         started_at=began,
-        ended_at=began + _seconds(attempt, "duration_s"),
+        ended_at=ended,
         log_sha256=_log_sha256(paths.log(job.attempt_id)),
     )
     content = {
@@ -71,8 +75,11 @@ def _write(path: Path, data: bytes) -> Path:
 
 
 def _record(paths: Paths, job: Job, attempt: Attempt) -> BuildRecord:
+    path = paths.record(job.attempt_id)
     try:
-        data = paths.record(job.attempt_id).read_bytes()
+        if path.stat().st_size > LONGEST_RECORD_BYTES:
+            raise LyingNodeError(attempt.node, f"{path.name} is longer than a record can be")
+        data = path.read_bytes()
     except OSError as error:
         raise WheelError(
             f"{job.attempt_id}: the record of its build is missing: {error.strerror}",
@@ -93,8 +100,14 @@ def _log_sha256(log: Path) -> str:
     return hashlib.sha256(log.read_bytes() if log.exists() else b"").hexdigest()
 
 
-def _seconds(attempt: Attempt, name: str) -> float:
-    return float(str(attempt.result[name]))
+def _times(job: Job, attempt: Attempt) -> tuple[float, float]:
+    began = float(str(attempt.result["started_at"]))
+    ended = began + float(str(attempt.result["duration_s"]))
+    if not 0 <= began <= ended < LAST_MOMENT:
+        raise LyingNodeError(
+            attempt.node, f"{job.attempt_id}: it ran from {began} to {ended}: is its clock right?"
+        )
+    return began, ended
 
 
 def licence_of(wheel: Path) -> str:

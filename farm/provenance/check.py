@@ -20,7 +20,6 @@ from farm.provenance.names import PROVENANCE
 from farm.provenance.statement import PREDICATE_TYPE, STATEMENT_TYPE
 from farm.verify.model import Gate, Report, Verdict
 
-LONGEST_BYTES: Final = 32 << 20
 _HINT: Final = "do not use the wheel, or fetch it and its provenance again"
 
 

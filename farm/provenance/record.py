@@ -91,7 +91,8 @@ class BuildRecord(BaseModel):
     compiler: Compiler
     board: BoardIdentity
     variables: dict[Text, Text]
-    source_date_epoch: int
+    source_date_epoch: Text
+    """As the build saw it: a recipe may set it."""
     grafted: list[Grafted]
     crates: list[Crate]
 

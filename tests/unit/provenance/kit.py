@@ -69,7 +69,7 @@ def record_json(job: JobSpec, **changes: object) -> dict[str, Any]:
             "isa": "rv64",
         },
         "variables": {"TZ": "UTC"},
-        "source_date_epoch": 1700000000,
+        "source_date_epoch": "1700000000",
         "grafted": [LIBRARY, OWN_LIBRARY],
         "crates": [CRATE],
         **changes,

@@ -85,7 +85,7 @@ def test_the_statement_says_all_that_a_build_depends_on() -> None:
     assert external["recipe"]["environment"] == {"API_TOKEN": "(not recorded)", "A": "b"}
     assert "hunter2" not in json.dumps(content)
     assert internal["compiler"]["gcc_march"] == "rv64imafdc"
-    assert (internal["sourceDateEpoch"], internal["width"], internal["node"]) == (1700000000, 4, "f3")
+    assert (internal["sourceDateEpoch"], internal["width"], internal["node"]) == ("1700000000", 4, "f3")
     uris = {item.get("uri") for item in definition["resolvedDependencies"]}
     assert {
         "pkg:pypi/setuptools@80.9.0",
