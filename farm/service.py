@@ -21,6 +21,7 @@ from farm.executor.ssh import SshExecutor, gather_s
 from farm.nodes import Facts, Fleet, Node, unfit
 from farm.paths import Paths
 from farm.plan import Choice, JobSpec, Python, choose, job_spec, parse_requirements
+from farm.provenance.key import signing_key
 from farm.publish import publish
 from farm.rebuild import Rebuilt
 from farm.recipe import load_recipe
@@ -118,7 +119,11 @@ def run(
 
     Where another controller is at work, the jobs join its queue and are followed to their end; should it
     die, this one goes on in its place.
+
+    Raises:
+        InputError: the key that signs provenance can't be used.
     """
+    signing_key(paths.signing_key)  # before hours of building, not after
     with open_store(paths) as store:
         wanted = _enqueue(specs, store, paths)
         for job_id in wanted:

@@ -15,15 +15,17 @@ import requests
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from farm.errors import PublishError, WheelError
+from farm import service
+from farm.errors import InputError, PublishError, WheelError
 from farm.index import CrawlResult, IndexTree, add_wheel, build_index, crawl
 from farm.node.files import sha256_of
 from farm.node.record import grafted
 from farm.paths import REPOSITORY
-from farm.provenance.key import publish_key
+from farm.provenance.key import publish_key, signing_key
 from farm.provenance.names import PROVENANCE, SBOM, VERDICTS
 from farm.publish import refuse_foreign
 from farm.store import Failure, State
+from farm.upstream import Upstream
 from tests.integration.farmkit import Farm
 from tests.integration.nginxkit import Nginx
 from tests.integration.nodekit import Board, gated, make_environment, make_sdist
@@ -208,6 +210,22 @@ def test_a_job_whose_record_is_of_another_build_is_not_published(farm: Farm) -> 
         assert farm.job("one").failure is Failure.POLICY
         assert message in farm.job("one").message
     assert len(farm.published) == 1
+
+
+def test_a_key_that_others_may_read_is_refused_before_anything_is_built(farm: Farm) -> None:
+    signing_key(farm.paths.signing_key)
+    farm.paths.signing_key.chmod(0o644)
+    spec = farm.queue("one", farm.gated("one"))
+    with pytest.raises(InputError, match="others may read"):
+        service.run(
+            [spec],
+            nodes=farm.nodes,
+            publish=farm.publish,
+            paths=farm.paths,
+            upstream=Upstream("http://127.0.0.1:9/"),
+            reporter=farm.recorder,
+        )
+    assert (farm.state("one"), farm.job("one").attempt) == (State.QUEUED, 0)
 
 
 def test_grafted_libraries_are_traced_to_debian_s_packages(tmp_path: Path) -> None:
