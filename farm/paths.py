@@ -62,3 +62,12 @@ class Paths:
     def log(self, attempt_id: str) -> Path:
         """The log of one attempt."""
         return self.state / "logs" / f"{attempt_id}.log"
+
+    def record(self, attempt_id: str) -> Path:
+        """What the node wrote down of one attempt that succeeded."""
+        return self.state / "logs" / f"{attempt_id}.record.json"
+
+    @property
+    def signing_key(self) -> Path:
+        """The farm's own key, for provenance."""
+        return self.state / "provenance.key"

@@ -12,10 +12,15 @@ from typing import Final
 
 import requests
 
-from farm.errors import PublishError
+from farm.errors import PublishError, WheelError
 from farm.index.crawl import crawl
 from farm.index.tree import IndexTree, add_wheel, build_index
 from farm.nodes import IndexHost
+from farm.paths import Paths
+from farm.provenance.check import checked_beside
+from farm.provenance.dsse import read_public_keys
+from farm.provenance.key import publish_key
+from farm.provenance.names import PROVENANCE, PUBLIC_KEYS
 
 RSYNC_TIMEOUT_S: Final = 300
 
@@ -29,19 +34,25 @@ class Published:
     checked_files: int
 
 
-def publish(wheels: Sequence[Path], tree: Path, host: IndexHost) -> Published:
+def publish(wheels: Sequence[Path], paths: Paths, host: IndexHost) -> Published:
     """Add wheels to the local tree, bring it to the index host and check there what changed.
 
     rsync writes each file beside its target and renames it, so a reader sees the old or the new one. Wheels
     go before the pages that link to them (F09). What was published is then fetched as pip would (F15).
 
+    What lies beside a wheel goes along, if its provenance is this farm's own.
+
     Raises:
         PublishError: a name is taken by other bytes, rsync failed, or the host serves something else.
+        WheelError: the provenance beside a wheel does not hold.
     """
-    index = IndexTree(tree, base_url=host.url)
+    index = IndexTree(paths.tree, base_url=host.url)
+    publish_key(paths.signing_key, index.keys)
+    for wheel in wheels:
+        refuse_foreign(wheel, index)
     added = [add_wheel(index, wheel) for wheel in wheels]
     pages = build_index(index)
-    push(tree, host)
+    push(paths.tree, host)
     with requests.Session() as session:
         result = crawl(
             host.simple_url,
@@ -58,10 +69,27 @@ def publish(wheels: Sequence[Path], tree: Path, host: IndexHost) -> Published:
     return Published(tuple(file.filename for file in added), len(pages), len(result.files))
 
 
+def refuse_foreign(wheel: Path, index: IndexTree) -> None:
+    """Refuse a wheel beside which a provenance lies that is not of it, or not signed by this farm.
+
+    Raises:
+        WheelError: it is so.
+    """
+    if not wheel.with_name(wheel.name + PROVENANCE).exists():
+        return
+    keys = read_public_keys(index.keys.read_bytes(), str(index.keys)) if index.keys.exists() else ()
+    verdict = checked_beside(wheel, keys)
+    if not verdict.ok:
+        hint = f"publish it without {wheel.name}{PROVENANCE}, or from the farm that built it"
+        raise WheelError(f"{wheel.name}: {verdict.evidence.removeprefix(f'{wheel.name}: ')}", hint=hint)
+
+
 def push(tree: Path, host: IndexHost) -> None:
     """Bring the local tree to the index host, files before pages."""
     # A published name never changes content (F06), not even by another controller's hand.
     _rsync(tree, "packages", host, "--ignore-existing")
+    if (tree / PUBLIC_KEYS).exists():
+        _rsync(tree, PUBLIC_KEYS, host)
     _rsync(tree, "simple", host, "--delete-after")
     _rsync(tree, "index.html", host)
 

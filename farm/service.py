@@ -10,16 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from farm import rebuild as rebuilding
 from farm import timeline
 from farm.dispatch import DEFAULT_POLICY, Dispatcher, Reporter, Tempo
 from farm.dispatch.experience import Experience
 from farm.dispatch.sources import FETCHES
 from farm.errors import BusyError, FarmError, NodeError
+from farm.executor import Executor
 from farm.executor.ssh import SshExecutor, gather_s
 from farm.nodes import Facts, Fleet, Node, unfit
 from farm.paths import Paths
 from farm.plan import Choice, JobSpec, Python, choose, job_spec, parse_requirements
+from farm.provenance.key import signing_key
 from farm.publish import publish
+from farm.rebuild import Rebuilt
 from farm.recipe import load_recipe
 from farm.store import Failure, Job, State, Store, controller_lock
 from farm.timeline import Timeline
@@ -91,7 +95,7 @@ def dispatch(
     return run(
         specs,
         nodes=fleet.builders,
-        publish=lambda wheels: publish(wheels, paths.tree, index),
+        publish=lambda wheels: publish(wheels, paths, index),
         paths=paths,
         upstream=upstream,
         reporter=reporter,
@@ -115,7 +119,11 @@ def run(
 
     Where another controller is at work, the jobs join its queue and are followed to their end; should it
     die, this one goes on in its place.
+
+    Raises:
+        InputError: the key that signs provenance can't be used.
     """
+    signing_key(paths.signing_key)  # before hours of building, not after
     with open_store(paths) as store:
         wanted = _enqueue(specs, store, paths)
         for job_id in wanted:
@@ -228,6 +236,31 @@ def _end_on_node(store: Store, job: Job, nodes: Sequence[Node]) -> None:
         finally:
             executor.close()
     store.fail(job.job_id, Failure.CANCELLED, "cancelled")
+
+
+def rebuild(
+    subject: str, *, nodes: Sequence[Node], paths: Paths, upstream: Upstream, note: Callable[[str], None]
+) -> Rebuilt:
+    """Build a job's wheel again and compare; nothing is published.
+
+    Raises:
+        BusyError: another controller is at work: it would take the rebuild for something that nobody wants.
+        InputError, NodeError, FarmError: see :func:`farm.rebuild.rebuild`.
+    """
+    executors: dict[Node, Executor] = {node: SshExecutor(node) for node in nodes}
+    try:
+        with controller_lock(paths.lock), open_store(paths, looking=True) as store:
+            return rebuilding.rebuild(
+                subject,
+                store=store,
+                executors=executors,
+                paths=paths,
+                fetch=lambda job: _fetch(job.spec, upstream, paths),
+                note=note,
+            )
+    finally:
+        for executor in executors.values():
+            executor.close()
 
 
 def foresee(

@@ -17,16 +17,19 @@ from farm.cli.common import (
     Inventory,
     Recipes,
     State_,
+    UpstreamUrl,
     console,
     errors,
     print_json,
     show_error,
 )
+from farm.cli.rebuild import verify_by_rebuild
 from farm.errors import ExitCode, InputError, PublishError, WheelError
 from farm.index.crawl import crawl
 from farm.index.tree import IndexTree, build_index
 from farm.nodes import read_fleet
 from farm.paths import REPOSITORY, Paths
+from farm.provenance.check import with_provenance
 from farm.publish import publish as publish_wheels
 from farm.recipe import load_recipe
 from farm.store import controller_lock
@@ -39,6 +42,18 @@ from farm.views import report_lines, verified_json
 app = typer.Typer()
 index_app = typer.Typer(no_args_is_help=True, help="Build and check an index.")
 LOGS: Final = REPOSITORY / "var" / "verify"
+TrustedKeys = Annotated[
+    Path | None,
+    typer.Option(
+        "--provenance",
+        metavar="KEYS",
+        help="an index's provenance.pub: what lies beside each wheel must be signed by a key in it",
+    ),
+]
+Rebuild = Annotated[
+    bool,
+    typer.Option("--rebuild", help="build the job or wheel again, on another node, and compare bit by bit"),
+]
 Wheels = Annotated[list[Path], typer.Argument(metavar="WHEEL...", help="wheel files")]
 
 
@@ -51,7 +66,11 @@ def verify(
         str | None, typer.Option("--index", help="simple index (…/simple/) whose riscv64 wheels to verify")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="one line for each file and gate")] = False,
+    keys: TrustedKeys = None,
+    rebuild: Rebuild = False,
+    inventory: Inventory = INVENTORY,
     state: State_ = None,
+    upstream: UpstreamUrl = PYPI,
     as_json: AsJson = False,
     run: Annotated[
         bool, typer.Option("--run", help="install, import and test them in the clean room")
@@ -62,16 +81,22 @@ def verify(
     recipes: Recipes = RECIPES,
     logs: Annotated[Path, typer.Option("--logs", help="with --run: folder of logs")] = LOGS,
 ) -> None:
-    """Put wheels through every gate; exit code 1 if one does not pass. No farm is needed."""
-    packages = DebianPackages(Paths.of(INVENTORY, state).debian)
+    """Put wheels through every gate; exit code 1 if one does not pass. Only --rebuild needs a farm."""
+    if rebuild:
+        if run or index or keys:
+            raise InputError("--rebuild is a question of its own", hint="ask one after the other")
+        if not verify_by_rebuild(wheels, inventory, state, upstream, as_json=as_json):
+            raise typer.Exit(ExitCode.FAILED)
+        return
+    packages = DebianPackages(Paths.of(inventory, state).debian)
 
     def judge(wheel: Path) -> Report:
         recipe = load_recipe(recipes, wheel.name.partition("-")[0])
         report = verify_wheel(wheel, allow=Allowances.of(recipe), packages=packages)
-        if not run:
-            return report
-        trial = Trial(wheel, index_url, recipe, packages=packages)
-        return proved(report, CleanRoom.at(), trial, logs / f"{wheel.name}.log")
+        if run:
+            trial = Trial(wheel, index_url, recipe, packages=packages)
+            report = proved(report, CleanRoom.at(), trial, logs / f"{wheel.name}.log")
+        return with_provenance([wheel], [report], keys)[0] if keys else report
 
     results = []
     for result in verify_all(wheels, index, judge):
@@ -114,7 +139,7 @@ def publish(
             )
     paths = Paths.of(inventory, state)
     with controller_lock(paths.lock):
-        done = publish_wheels(wheels, paths.tree, index)
+        done = publish_wheels(wheels, paths, index)
     console.print(
         f"published {len(done.files)} files, {done.pages} pages changed: {index.simple_url}", soft_wrap=True
     )

@@ -11,7 +11,8 @@ from farm.dispatch.lanes import Lane, Post
 from farm.dispatch.ledger import Ledger
 from farm.errors import FarmError
 from farm.paths import Paths
-from farm.store import Failure, Job, State
+from farm.provenance.attach import attach
+from farm.store import Attempt, Failure, Job, State
 from farm.verify import Allowances, Gate, JobExpectation, Report, verify_wheel
 from farm.verify.debian import DebianPackages
 
@@ -54,7 +55,8 @@ class Gates:
         for job in self._ledger.in_state(State.BUILT):
             wheel = self._wheel(job)
             if wheel.exists():
-                self._verifying.send(job.job_id, partial(verified, job, wheel, self._paths))
+                attempt = self._ledger.store.attempt(job.job_id)
+                self._verifying.send(job.job_id, partial(self._examined, job, attempt, wheel))
             else:
                 # Somebody cleared the state folder: without this, no later dispatch would get past it.
                 self._changed(self._ledger.store.requeue(job.job_id, "its collected wheel is gone"))
@@ -64,6 +66,12 @@ class Gates:
             self._publishing.send(
                 tuple(job.job_id for job in ready), lambda: publish_all(self._publish, wheels)
             )
+
+    def _examined(self, job: Job, attempt: Attempt, wheel: Path) -> Report:
+        report = verified(job, wheel, self._paths)
+        if report.ok:
+            attach(self._paths, job, attempt, report, wheel)
+        return report
 
     def _verified(self, job_id: str, report: Report | FarmError) -> None:
         job = self._ledger.jobs.get(job_id)

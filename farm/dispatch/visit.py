@@ -106,5 +106,8 @@ def _collect(node: str, executor: Executor, item: Progress, paths: Paths) -> Pat
         raise LyingNodeError(node, f"{item.attempt_id}: it says built, and has no wheel")
     wheel, *beside = item.result.wheels
     for file in beside:
+        # They share a folder with other attempts' files, which they must not replace.
+        if not file.filename.startswith(f"{item.attempt_id}."):
+            raise LyingNodeError(node, f"{item.attempt_id}: {file.filename} is not a name of this attempt's")
         executor.collect(item.attempt_id, file, paths.log(item.attempt_id).parent)
     return executor.collect(item.attempt_id, wheel, paths.wheels(item.attempt_id))

@@ -115,7 +115,8 @@ class Result:
     failure: str | None
     message: str
     wheels: tuple[NodeFile, ...]
-    """The wheel; after it, where it was asked for, its debug information. Of a command, all it left."""
+    """The wheel; after it, the record of its build and, where it was asked for, its debug information. Of a
+    command, all it left."""
     started_at: float
     """When the attempt began, by the node's clock."""
     duration_s: float

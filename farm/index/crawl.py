@@ -5,17 +5,25 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import urldefrag, urljoin, urlsplit
+from urllib.parse import quote, urldefrag, urljoin, urlsplit
 
 import requests
 from packaging.utils import canonicalize_name
 from pypi_simple import IndexPage, ProjectPage, UnsupportedRepoVersionError
 
+from farm.errors import FarmError, InputError
+from farm.provenance.check import check_provenance
+from farm.provenance.dsse import read_public_keys
+from farm.provenance.names import PUBLIC_KEYS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 _TIMEOUT = 30.0
 _CHUNK = 1 << 20
+_LONGEST = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,7 @@ class _Crawl:
     size: int = 0
     files: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    keys: tuple[Ed25519PublicKey, ...] | None = None
 
     def problem(self, url: str, cause: str) -> None:
         self.problems.append(Problem(url, cause))
@@ -89,7 +98,11 @@ class _Crawl:
         if not packages:
             self.problem(url, "lists no file")
         for package in packages:
-            self.file(url, package.filename, package.url, package.digests.get("sha256"))
+            sha256 = package.digests.get("sha256")
+            self.file(url, package.filename, package.url, sha256)
+            if package.provenance_url is not None and sha256 is not None:
+                where = urljoin(url, package.provenance_url)
+                self.provenance(base, url, package.filename, sha256, where)
 
     def file(self, page: str, filename: str, url: str, sha256: str | None) -> None:
         if urlsplit(url)[:2] != urlsplit(page)[:2]:
@@ -107,6 +120,36 @@ class _Crawl:
             self.problem(url, f"sha256 is {actual}, the page says {sha256}")
         else:
             self.files[filename] = actual
+
+    def provenance(self, base: str, page: str, filename: str, sha256: str, url: str) -> None:
+        """Check PEP 740's provenance, and the files beside the wheel whose hashes it names."""
+        if urlsplit(url)[:2] != urlsplit(page)[:2]:
+            self.problem(page, f"the provenance of {filename} is on another host: {url}")
+            return
+        try:
+            if self.keys is None:
+                keys = urljoin(base, f"../{PUBLIC_KEYS}")
+                self.keys = read_public_keys(self.content(keys), keys)
+            found = check_provenance(self.content(url), filename, sha256, self.keys)
+            for name, expected in found.beside.items():
+                actual = self.download(urljoin(url, quote(name)))
+                if actual != expected:
+                    self.problem(url, f"sha256 of {name} is {actual}, the provenance says {expected}")
+        except requests.RequestException as error:
+            self.problem(error.request.url if error.request and error.request.url else url, _cause(error))
+        except FarmError as error:
+            self.problem(url, error.message)
+
+    def content(self, url: str) -> bytes:
+        data = b""
+        with self.session.get(url, timeout=_TIMEOUT, stream=True) as response:
+            response.raise_for_status()
+            for piece in response.iter_content(_CHUNK):
+                data += piece
+                if len(data) > _LONGEST:
+                    raise InputError(f"{url}: longer than {_LONGEST >> 20} MiB")
+        self.size += len(data)
+        return data
 
     def download(self, url: str) -> str:
         digest = hashlib.sha256()

@@ -14,6 +14,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from farm.errors import InputError, WheelError
+from farm.provenance.names import PROVENANCE
 from farm.verify.name import parse_name
 from farm.verify.wheel import read_file
 
@@ -33,6 +34,8 @@ class PublishedFile:
     sha256: str
     size: int
     requires_python: str | None
+    has_provenance: bool = False
+    """Whether PEP 740's provenance object lies beside it."""
 
     @classmethod
     def from_wheel(cls, path: Path) -> PublishedFile:
@@ -58,12 +61,25 @@ class PublishedFile:
             raise WheelError(f"{path.name}: its METADATA is of {stated[0]} {stated[1]}", hint=_HINT)
         requires = message.get("Requires-Python")
         text = _specifier(str(requires).strip(), path.name) if requires is not None else None
-        return cls(path.name, name.project, str(name.version), sha256, size, text or None)
+        beside = path.with_name(path.name + PROVENANCE).is_file()
+        return cls(path.name, name.project, str(name.version), sha256, size, text or None, beside)
 
     @property
     def href(self) -> str:
         """Its URL relative to its project page, with its hash (PEP 503, F09)."""
-        return f"../../packages/{self.project}/{quote(self.filename)}#sha256={self.sha256}"
+        return f"../../{self._path}#sha256={self.sha256}"
+
+    def provenance_url(self, base_url: str) -> str | None:
+        """Return where its provenance is, if it has one.
+
+        PEP 740 wants a whole URL; where the index does not know its own (``base_url`` is empty), it is
+        relative to the project page.
+        """
+        return f"{base_url or '../../'}{self._path}{PROVENANCE}" if self.has_provenance else None
+
+    @property
+    def _path(self) -> str:
+        return f"packages/{self.project}/{quote(self.filename)}"
 
     @property
     def sort_key(self) -> tuple[Version, int, str, str]:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from farm.index.model import PublishedFile
 
-API_VERSION = "1.0"
-"""PEP 629: what these pages honour so far; later versions have duties they don't meet yet."""
+API_VERSION = "1.3"
+"""PEP 629. 1.1 and 1.2 (PEP 700, 708) add nothing that HTML must have; 1.3 is provenance (PEP 740)."""
 
 TEMPLATES = Path(farm.__file__).resolve().parent.parent / "index_site" / "templates"
 
@@ -41,21 +41,29 @@ def render_root(projects: Iterable[str]) -> str:
     return _environment().get_template("root.html").render(api=API_VERSION, projects=sorted(set(projects)))
 
 
-def render_project(project: str, files: Iterable[PublishedFile]) -> str:
-    """Render ``simple/<project>/index.html``: one anchor a file, with hash and Requires-Python (PEP 503)."""
+def render_project(project: str, files: Iterable[PublishedFile], base_url: str = "") -> str:
+    """Render ``simple/<project>/index.html``: one anchor a file, with hash, Requires-Python, provenance.
+
+    ``base_url`` is the URL of the home page, if known (PEP 503, PEP 740).
+    """
     ordered = sorted(files, key=lambda file: file.sort_key)
-    return _environment().get_template("project.html").render(api=API_VERSION, project=project, files=ordered)
+    template = _environment().get_template("project.html")
+    return template.render(api=API_VERSION, project=project, files=ordered, base_url=_folder(base_url))
 
 
 def render_home(projects: Iterable[str], file_count: int, base_url: str = "") -> str:
     """Render the home page with the pip line; without ``base_url`` the browser fills in where it is."""
-    url = base_url.rstrip("/") + "/" if base_url else ""
+    url = _folder(base_url)
     names = sorted(set(projects))
     return (
         _environment()
         .get_template("home.html")
         .render(projects=names, file_count=file_count, base_url=url, trusted_host=_trusted_host(url))
     )
+
+
+def _folder(base_url: str) -> str:
+    return base_url.rstrip("/") + "/" if base_url else ""
 
 
 def _trusted_host(url: str) -> str:

@@ -1,24 +1,25 @@
 """The local index tree: wheels that never change, and pages derived from the wheels that are there.
 
-``DIR/packages/<project>/<file>.whl``, ``DIR/simple/<project>/index.html``, ``DIR/simple/index.html``,
-``DIR/index.html``. Every write is a temporary file, fsync, rename. One writer at a time: the farm's lock.
+``DIR/packages/<project>/<file>.whl`` and what lies beside it (:mod:`farm.provenance`),
+``DIR/simple/<project>/index.html``, ``DIR/simple/index.html``, ``DIR/index.html``. Every write is a temporary
+file, fsync, rename. One writer at a time: the farm's lock.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from packaging.utils import canonicalize_name
 
 from farm.errors import InputError, PublishError
+from farm.files import write_file
 from farm.index.model import PublishedFile
 from farm.index.render import render_home, render_project, render_root
+from farm.provenance.names import BESIDE, PROVENANCE, PUBLIC_KEYS
 from farm.verify.name import WheelName, parse_name
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ class IndexTree:
     def packages(self) -> Path:
         """The directory of the wheels."""
         return self.root / "packages"
+
+    @property
+    def keys(self) -> Path:
+        """The farm's public keys, by which provenance is checked."""
+        return self.root / PUBLIC_KEYS
 
     @property
     def simple(self) -> Path:
@@ -61,7 +67,7 @@ class IndexTree:
 
 
 def add_wheel(tree: IndexTree, wheel: Path) -> PublishedFile:
-    """Copy a wheel into the tree; the same file again is a no-op.
+    """Copy a wheel into the tree, with what lies beside it; the same file again is a no-op.
 
     Raises PublishError if the tree holds the same wheel with other bytes: a published name never changes its
     content (F06, F24).
@@ -75,13 +81,28 @@ def add_wheel(tree: IndexTree, wheel: Path) -> PublishedFile:
             continue
         held = PublishedFile.from_wheel(path)
         if held.sha256 == file.sha256:
-            return held
+            return _add_beside(wheel, path, held)
         free = next_build_tag(name, [n for n, _ in present])
         raise PublishError(
             f"{path.name} is published with other content ({held.sha256[:12]}, not {file.sha256[:12]})",
             hint=f"publish the rebuild with build tag {free} (PEP 427): {retagged(name, free)}",
         )
     _write(folder / file.filename, lambda out: _copy(wheel, out, file))
+    return _add_beside(wheel, folder / file.filename, file)
+
+
+def _add_beside(wheel: Path, published: Path, file: PublishedFile) -> PublishedFile:
+    """Copy what lies beside a wheel; its provenance last, for it names the hashes of the others.
+
+    Where a provenance was published, it and they stay as they are: the same bytes may have been built again.
+    """
+    if published.with_name(published.name + PROVENANCE).exists():
+        return replace(file, has_provenance=True)
+    for suffix in BESIDE:
+        source = wheel.with_name(wheel.name + suffix)
+        if source.is_file():
+            data = source.read_bytes()
+            _write(published.with_name(published.name + suffix), lambda out, data=data: out.write(data))  # type: ignore[misc]
     return file
 
 
@@ -110,7 +131,7 @@ def build_index(tree: IndexTree, projects: Iterable[str] | None = None) -> froze
     changed = set()
     for project in everything:
         if asked is None or project in asked:
-            page = render_project(project, _files(tree, project))
+            page = render_project(project, _files(tree, project), tree.base_url)
             changed |= _update(tree, f"simple/{project}/index.html", page)
     count = sum(len(tree.wheels(project)) for project in everything)
     changed |= _update(tree, "simple/index.html", render_root(everything))
@@ -161,28 +182,8 @@ def _copy(wheel: Path, out: BinaryIO, file: PublishedFile) -> None:
 
 
 def _write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Write a file as a whole or not at all: temporary file beside it, fsync, rename, fsync the directory."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(descriptor, "wb") as out:
-                fill(out)
-                out.flush()
-                os.fchmod(out.fileno(), 0o644)
-                os.fsync(out.fileno())
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        write_file(path, fill)
     except OSError as error:
         hint = "check the index directory's permissions and free space"
         raise PublishError(f"{path}: can't be written: {error.strerror}", hint=hint) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -26,6 +26,7 @@ from farm.node.failure import NO_NETWORK, StepError
 from farm.node.farm_index import FarmIndex
 from farm.node.files import Json, artifacts, read_json, sha256_of, write_json
 from farm.node.places import WRAPPERS, Places, claim, forget_old_caches, held, make_folders
+from farm.node.record import build_record
 from farm.node.sandbox import SETTINGS, Room, take
 from farm.node.source import manifests, source_epoch, unpack
 from farm.node.supervise import Supervisor, say
@@ -103,8 +104,9 @@ class Build:
         wheels = sorted(wheelhouse.glob("*.whl"))
         if len(wheels) != 1:
             raise StepError("build", f"expected one wheel after repair, found {len(wheels)}")
+        record = self.timed("record", lambda: self.record(wheels[0]))
         extra = sorted(wheelhouse.glob("*.debug.tar.gz"))
-        return artifacts((*wheels, *extra))
+        return artifacts((*wheels, record, *extra))
 
     def describe(self) -> None:
         """Check that the board has what the job needs and write it all into the log (F13, F20)."""
@@ -343,6 +345,20 @@ class Build:
     def fetching(self) -> Room:
         """Return what programs that download may touch."""
         return Room((self.at.work, *self.at.fetched, *self.at.reused), (self.at.cache,), network=True)
+
+    def record(self, wheel: Path) -> Path:
+        """Write down how the wheel was built, for its provenance, beside it."""
+        path = wheel.with_name(f"{self.job.name}.record.json")
+        known = build_record(
+            spec=self.spec,
+            toolchain=self.toolchain,
+            variables=self.variables,
+            tools=self.at.tools,
+            work=self.at.work,
+            wheel=wheel,
+        )
+        write_json(path, known)
+        return path
 
     def call(
         self,

@@ -46,7 +46,9 @@ def variables(
         own: what the recipe adds.
     """
     jobs = str(width)
-    result = {name: value for name, value in os.environ.items() if KEPT.fullmatch(name)}
+    # LC_ALL is set below; what else a login says of its locale would only differ from board to board.
+    passed = (name for name in os.environ if KEPT.fullmatch(name) and not name.startswith("LC_"))
+    result = {name: os.environ[name] for name in passed}
     result |= {
         "PATH": places.search_path(places.tools),
         "HOME": str(places.work / "home"),

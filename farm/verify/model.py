@@ -26,6 +26,7 @@ class Gate(StrEnum):
     JOB = "job"
     IMPORT = "import"
     EXECUTION = "execution"
+    PROVENANCE = "provenance"
 
 
 @dataclass(frozen=True, slots=True)

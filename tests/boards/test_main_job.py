@@ -119,6 +119,26 @@ def test_pip_installs_on_a_clean_system_without_compilers(published: Site) -> No
     assert "editdistpy/levenshtein" in output
 
 
+def test_published_wheels_carry_provenance_that_names_grafted_libraries(published: Site) -> None:
+    index = published.state / "index"
+    wheels = sorted((index / "packages").rglob("*.whl"))
+    done = published.farm("verify", "--provenance", str(index / "provenance.pub"), *map(str, wheels))
+    assert done.stdout.count("built on") == len(wheels)
+    (bill,) = (index / "packages/pyyaml").glob("*.cdx.json")
+    parts = {item["name"]: item for item in json.loads(bill.read_text())["components"]}
+    library = parts["libyaml-0-2"]
+    assert library["purl"].startswith("pkg:deb/debian/libyaml-0-2@")
+    assert library["licenses"]
+    facts = {item["name"]: item["value"] for item in library["properties"]}
+    assert facts["wheel-farm:soname"] == "libyaml-0.so.2"
+
+
+def test_built_again_on_the_other_board_the_wheel_is_the_same_bit_by_bit(published: Site) -> None:
+    (done,) = json.loads(published.farm("verify", "--rebuild", "pyyaml", "--json").stdout)
+    assert done["identical"], done["differences"]
+    assert not done["same_node"], done["why_same_node"]
+
+
 def test_f09_the_published_index_is_whole(published: Site) -> None:
     nodes = published.farm("index", "crawl", "http://127.0.31.30:8080/simple/")
     assert "0 problems" in nodes.stdout

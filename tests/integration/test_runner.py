@@ -65,11 +65,11 @@ def test_f13_a_build_and_what_its_log_states(board: Board) -> None:
     sdist = make_sdist()
     result = board.build(sdist, build_constraints=["setuptools<82"])
     assert (result["failure"], result["message"]) == (None, "")
-    assert [wheel["filename"] for wheel in result["wheels"]] == [REPAIRED]
+    assert [file["filename"] for file in result["wheels"]] == [REPAIRED, "demo.1.record.json"]
     kept = board.root / "jobs" / "demo.1" / "wheelhouse" / REPAIRED
     assert sha256_of(kept) == result["wheels"][0]["sha256"]
     assert result["wheels"][0]["size"] == kept.stat().st_size
-    assert set(result["phases_s"]) == {"describe", "unpack", "environment", "build", "repair"}
+    assert set(result["phases_s"]) == {"describe", "unpack", "environment", "build", "repair", "record"}
     assert {"gcc", "gcc_march", "isa", "hostname"} <= set(result["toolchain"])
     log = board.log()
     assert "recipe 4ec1be constraints ['setuptools<82']" in log

@@ -140,9 +140,10 @@ def test_an_sdist_is_brought_once_and_built(place: Loopback, tmp_path: Path) -> 
     executor = place.executor()
     result = started(executor, build(sdist)).result()
     assert result.failure is None
-    assert list(result.phases_s) == ["describe", "unpack", "environment", "build", "repair"]
-    (wheel,) = result.wheels
+    assert list(result.phases_s) == ["describe", "unpack", "environment", "build", "repair", "record"]
+    wheel, record = result.wheels
     assert executor.collect("demo.1", wheel, tmp_path / "got").read_bytes() == b"a wheel"
+    assert record.filename == "demo.1.record.json"
     (there,) = (place.root / "incoming").glob("*/*")
     brought = there.stat().st_ino
     assert started(executor, build(sdist, "demo.2")).result().failure is None

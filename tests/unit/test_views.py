@@ -24,16 +24,16 @@ def lines(*verdicts: Verdict, everything: bool = False) -> list[str]:
 def test_sixty_files_that_pass_are_three_lines() -> None:
     assert lines(*PASSED) == [
         "demo.whl: pass",
-        "  pass  readable  70 files, CRCs match",
-        "  pass  elf       60 files ELF64 RISC-V",
-        "  pass  isa       60 files baseline",
+        "  pass  readable    70 files, CRCs match",
+        "  pass  elf         60 files ELF64 RISC-V",
+        "  pass  isa         60 files baseline",
     ]
 
 
 def test_with_all_each_verdict_has_its_line() -> None:
     shown = lines(*PASSED, everything=True)
     assert len(shown) == 1 + len(PASSED)
-    assert "  pass  isa       demo/m7.so: baseline: rv64i" in shown
+    assert "  pass  isa         demo/m7.so: baseline: rv64i" in shown
 
 
 def test_failures_and_remarks_are_shown_in_full() -> None:
@@ -41,12 +41,12 @@ def test_failures_and_remarks_are_shown_in_full() -> None:
     noted = Verdict(Gate.CONTENT, True, "tests", "at the top of site-packages", "exclude it")
     assert lines(*PASSED, failed, noted) == [
         "demo.whl: FAIL",
-        "  pass  readable  70 files, CRCs match",
-        "  note  content   tests: at the top of site-packages",
-        "  pass  elf       60 files ELF64 RISC-V",
-        "  pass  isa       60 files baseline",
-        "  FAIL  isa       demo/v.so: exceeds-tag: v",
-        "                  fix: rebuild",
+        "  pass  readable    70 files, CRCs match",
+        "  note  content     tests: at the top of site-packages",
+        "  pass  elf         60 files ELF64 RISC-V",
+        "  pass  isa         60 files baseline",
+        "  FAIL  isa         demo/v.so: exceeds-tag: v",
+        "                    fix: rebuild",
     ]
 
 

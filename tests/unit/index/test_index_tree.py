@@ -42,7 +42,7 @@ def test_add_and_build(tree: IndexTree, tmp_path: Path) -> None:
     text = (tree.simple / "demo" / "index.html").read_text()
     assert 'data-requires-python="&gt;=3.9,&lt;4"' in text
     assert f'href="../../packages/demo/{NATIVE}#' in text
-    assert '<meta name="pypi:repository-version" content="1.0">' in text
+    assert '<meta name="pypi:repository-version" content="1.3">' in text
 
 
 def test_unchanged_pages_are_not_touched(tree: IndexTree, tmp_path: Path) -> None:

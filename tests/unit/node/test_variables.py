@@ -84,3 +84,12 @@ def test_of_the_session_only_what_a_build_needs_is_passed(monkeypatch: pytest.Mo
     own = made()
     assert own["QEMU_CPU"] == "rv64"
     assert not own.keys() & {"AWS_SECRET_ACCESS_KEY", "XDG_RUNTIME_DIR"}
+
+
+def test_what_a_login_brings_does_not_change_what_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = ("CFLAGS", "CC", "PYTHONPATH", "LD_PRELOAD", "LC_TIME", "CMAKE_GENERATOR", "C_INCLUDE_PATH")
+    for name in foreign:
+        monkeypatch.setenv(name, "outside")
+    own = made()
+    assert not {name for name in foreign if own.get(name) == "outside"}
+    assert (own["LC_ALL"], own["TZ"], own["PYTHONHASHSEED"]) == ("C.UTF-8", "UTC", "0")

@@ -44,7 +44,12 @@ def failed(report: Report) -> dict[Gate, str]:
 def test_good_wheel_passes_every_gate(tmp_path: Path) -> None:
     report = verify_wheel(write_wheel(tmp_path), JOB)
     assert report.ok
-    assert {v.gate for v in report.verdicts} == set(Gate) - {Gate.ABI3, Gate.IMPORT, Gate.EXECUTION}
+    assert {v.gate for v in report.verdicts} == set(Gate) - {
+        Gate.ABI3,
+        Gate.IMPORT,
+        Gate.EXECUTION,
+        Gate.PROVENANCE,
+    }
     data = json.loads(report.to_json())
     assert data["ok"] is True
     assert data["wheel"] == NATIVE

@@ -1,0 +1,248 @@
+"""Does a provenance object speak of this wheel, and is it signed by a farm one trusts?"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from farm.errors import InputError, WheelError
+from farm.provenance.dsse import read_public_keys, verify
+from farm.provenance.names import PROVENANCE
+from farm.provenance.statement import PREDICATE_TYPE, STATEMENT_TYPE
+from farm.verify.model import Gate, Report, Verdict
+
+_HINT: Final = "do not use the wheel, or fetch it and its provenance again"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """A provenance that holds: who says it, and what."""
+
+    builder: str
+    statement: Mapping[str, Any]
+
+    @property
+    def beside(self) -> dict[str, str]:
+        """Return the sha256 of each file that lies beside the wheel, by its name."""
+        (subject,) = self.statement["subject"]
+        listed = self.statement["predicate"]["runDetails"]["byproducts"]
+        named = {str(item["name"]): str(item["digest"]["sha256"]) for item in listed}
+        return {name: sha256 for name, sha256 in named.items() if name.startswith(f"{subject['name']}.")}
+
+    @property
+    def evidence(self) -> str:
+        """Return in one line what it says."""
+        definition = self.statement["predicate"]["buildDefinition"]
+        run = self.statement["predicate"]["runDetails"]
+        sdist = definition["externalParameters"]["sdist"]
+        where = f"{definition['internalParameters']['node']}, {run['metadata']['finishedOn']}"
+        source = f"{sdist['filename']} sha256 {sdist['sha256'][:12]}"
+        return f"{source}, built on {where}, signed by {self.builder.rpartition(':')[2][:12]}"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class _Digest(_Strict):
+    sha256: str
+
+
+class _Named(_Strict):
+    name: str
+    digest: _Digest
+
+
+class _Sdist(_Strict):
+    filename: str
+    sha256: str
+
+
+class _External(_Strict):
+    sdist: _Sdist
+
+
+class _Internal(_Strict):
+    node: str
+
+
+class _Definition(_Strict):
+    externalParameters: _External  # noqa: N815  # SLSA's name
+    internalParameters: _Internal  # noqa: N815
+
+
+class _Metadata(_Strict):
+    finishedOn: str  # noqa: N815
+
+
+class _Builder(_Strict):
+    id: str
+
+
+class _Run(_Strict):
+    builder: _Builder
+    metadata: _Metadata
+    byproducts: list[_Named]
+
+
+class _Predicate(_Strict):
+    buildDefinition: _Definition  # noqa: N815
+    runDetails: _Run  # noqa: N815
+
+
+class _Statement(_Strict):
+    type_: str = Field(alias="_type")
+    subject: list[_Named]
+    predicateType: str  # noqa: N815
+    predicate: _Predicate
+
+
+class _Material(_Strict):
+    public_key: str
+
+
+class _Envelope(_Strict):
+    statement: str
+    signature: str
+
+
+class _Attestation(_Strict):
+    version: int
+    verification_material: _Material
+    envelope: _Envelope
+
+
+class _Bundle(_Strict):
+    attestations: Annotated[list[_Attestation], Field(min_length=1)]
+
+
+class _Object(_Strict):
+    version: int
+    attestation_bundles: Annotated[list[_Bundle], Field(min_length=1)]
+
+
+def check_provenance(data: bytes, wheel: str, sha256: str, keys: Iterable[Ed25519PublicKey]) -> Provenance:
+    """Check PEP 740's provenance object of a wheel: form, signature, subject.
+
+    Every attestation in it must hold; the first one is returned.
+
+    Raises:
+        WheelError: it does not hold; the message says what of it.
+    """
+    try:
+        content = _Object.model_validate_json(data)
+    except ValidationError as error:
+        raise _wrong(wheel, f"no provenance object of PEP 740: {_first(error)}") from error
+    trusted = tuple(keys)
+    found = [
+        _attestation(item, wheel, sha256, trusted)
+        for bundle in content.attestation_bundles
+        for item in bundle.attestations
+    ]
+    if content.version != 1:
+        raise _wrong(wheel, f"provenance of version {content.version}, not 1")
+    return found[0]
+
+
+def _attestation(
+    item: _Attestation, wheel: str, sha256: str, keys: tuple[Ed25519PublicKey, ...]
+) -> Provenance:
+    if item.version != 1:
+        raise _wrong(wheel, f"attestation of version {item.version}, not 1")
+    try:
+        payload, signature, stated = (
+            base64.b64decode(text, validate=True)
+            for text in (
+                item.envelope.statement,
+                item.envelope.signature,
+                item.verification_material.public_key,
+            )
+        )
+    except (binascii.Error, ValueError) as error:
+        raise _wrong(wheel, "its attestation is not base64") from error
+    try:
+        verify(payload, signature, stated, keys)
+    except WheelError as error:
+        raise WheelError(f"{wheel}: provenance: {error.message}", hint=error.hint) from error
+    # What is signed is believed only now; a farm of another version may have signed another form.
+    try:
+        statement = _Statement.model_validate_json(payload)
+    except ValidationError as error:
+        raise _wrong(wheel, f"its statement is of another form: {_first(error)}") from error
+    if (statement.type_, statement.predicateType) != (STATEMENT_TYPE, PREDICATE_TYPE):
+        raise _wrong(wheel, f"it states {statement.predicateType}, not {PREDICATE_TYPE}")
+    if len(statement.subject) != 1 or statement.subject[0].name != wheel:
+        names = ", ".join(subject.name for subject in statement.subject)
+        raise _wrong(wheel, f"its provenance is of {names or 'nothing'}")
+    stated_hash = statement.subject[0].digest.sha256
+    if stated_hash != sha256:
+        raise _wrong(wheel, f"sha256 is {sha256}, its provenance is of {stated_hash}")
+    return Provenance(statement.predicate.runDetails.builder.id, json.loads(payload))
+
+
+def checked_beside(wheel: Path, keys: Iterable[Ed25519PublicKey]) -> Verdict:
+    """Check the provenance that lies beside a wheel, and the files there that it names.
+
+    Raises:
+        InputError: the wheel can't be read.
+    """
+    path = wheel.with_name(wheel.name + PROVENANCE)
+    try:
+        sha256 = _hash(wheel)
+    except OSError as error:
+        raise InputError(f"{wheel}: {error.strerror}", hint="name a wheel that exists") from error
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        evidence = f"{path.name} can't be read: {error.strerror}"
+        hint = "take it from the index, where it lies beside the wheel"
+        return Verdict(Gate.PROVENANCE, False, wheel.name, evidence, hint)
+    try:
+        provenance = check_provenance(data, wheel.name, sha256, keys)
+        for name, expected in provenance.beside.items():
+            other = wheel.with_name(name)
+            # What is not here is not said to be right; nor is it wrong to have the wheel alone.
+            if other.parent == wheel.parent and other.is_file() and _hash(other) != expected:
+                raise _wrong(wheel.name, f"{name} is not the file that the provenance names")
+    except WheelError as error:
+        return Verdict(Gate.PROVENANCE, False, wheel.name, error.message, error.hint)
+    return Verdict(Gate.PROVENANCE, True, wheel.name, provenance.evidence)
+
+
+def with_provenance(wheels: Sequence[Path], reports: Sequence[Report], keys: Path) -> list[Report]:
+    """Add a verdict on its provenance to the report on each wheel; ``keys`` is a file of trusted public keys.
+
+    Raises:
+        InputError: that file can't be read.
+    """
+    try:
+        trusted = read_public_keys(keys.read_bytes(), str(keys))
+    except OSError as error:
+        raise InputError(f"{keys}: {error.strerror}", hint="take the index's provenance.pub") from error
+    return [
+        replace(report, verdicts=(*report.verdicts, checked_beside(wheel, trusted)))
+        for wheel, report in zip(wheels, reports, strict=True)
+    ]
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _wrong(wheel: str, text: str) -> WheelError:
+    return WheelError(f"{wheel}: {text}", hint=_HINT)
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
