@@ -21,6 +21,7 @@ UNSAFE: Final = "__ansible_unsafe"
 MIN_DISK_BYTES: Final = 2 << 30
 SANDBOX: Final = "bubblewrap"
 ALLOW: Final = "farm_allow_unsandboxed_builds"
+CLEAN_ROOM: Final = "farm_clean_room"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class IndexHost:
     address: Address
     root: str
     url: str
+    clean_room: bool = True
+    """Whether wheels are installed, imported and tested in the clean room before they are published."""
 
     @property
     def simple_url(self) -> str:
@@ -241,7 +244,12 @@ def _node(name: str, variables: Mapping[str, object], source: str) -> Node:
 def _index_host(name: str, variables: Mapping[str, object], source: str) -> IndexHost:
     need = _Needs(name, variables, source)
     address = _address(name, variables, source, user=need("farm_index_user"))
-    return IndexHost(address=address, root=need("farm_index_root"), url=need("farm_index_url"))
+    return IndexHost(
+        address=address,
+        root=need("farm_index_root"),
+        url=need("farm_index_url"),
+        clean_room=CLEAN_ROOM not in variables or need.flag(CLEAN_ROOM),
+    )
 
 
 def _address(name: str, variables: Mapping[str, object], source: str, *, user: str) -> Address:

@@ -63,6 +63,10 @@ class Paths:
         """The log of one attempt."""
         return self.state / "logs" / f"{attempt_id}.log"
 
+    def proof(self, attempt_id: str) -> Path:
+        """Where the clean room's log of an attempt's wheel is kept."""
+        return self.state / "logs" / f"{attempt_id}.proof.log"
+
     def record(self, attempt_id: str) -> Path:
         """What the node wrote down of one attempt that succeeded."""
         return self.state / "logs" / f"{attempt_id}.record.json"

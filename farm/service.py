@@ -12,13 +12,15 @@ from typing import Final
 
 from farm import rebuild as rebuilding
 from farm import timeline
+from farm.cleanroom import CleanRoom, Trial, proved
 from farm.dispatch import DEFAULT_POLICY, Dispatcher, Reporter, Tempo
 from farm.dispatch.experience import Experience
+from farm.dispatch.gates import Prove
 from farm.dispatch.sources import FETCHES
 from farm.errors import BusyError, FarmError, NodeError
 from farm.executor import Executor
 from farm.executor.ssh import SshExecutor, gather_s
-from farm.nodes import Facts, Fleet, Node, unfit
+from farm.nodes import Facts, Fleet, IndexHost, Node, unfit
 from farm.paths import Paths
 from farm.plan import Choice, JobSpec, Python, choose, job_spec, parse_requirements
 from farm.provenance.key import signing_key
@@ -28,6 +30,8 @@ from farm.recipe import load_recipe
 from farm.store import Failure, Job, State, Store, controller_lock
 from farm.timeline import Timeline
 from farm.upstream import Upstream
+from farm.verify import Report
+from farm.verify.debian import DebianPackages
 
 FOLLOW_S: Final = 0.5
 
@@ -101,7 +105,24 @@ def dispatch(
         reporter=reporter,
         policy=policy,
         tempo=tempo,
+        prove=_clean_room(index, paths) if index.clean_room else None,
     )
+
+
+def _clean_room(index: IndexHost, paths: Paths) -> Prove:
+    """Return what proves wheels by execution; dependencies come from the index that users have.
+
+    Raises:
+        RoomError: the clean room is not well; better now than after hours of building.
+    """
+    room, packages = CleanRoom.at(), DebianPackages(paths.debian)
+    room.check()
+
+    def prove(job: Job, wheel: Path, report: Report, beside: tuple[Path, ...]) -> Report:
+        trial = Trial(wheel, index.simple_url, job.spec.recipe, job.spec.python, beside, packages)
+        return proved(report, room, trial, paths.proof(job.attempt_id))
+
+    return prove
 
 
 def run(
@@ -114,6 +135,7 @@ def run(
     reporter: Reporter,
     policy: str = DEFAULT_POLICY,
     tempo: Tempo | None = None,
+    prove: Prove | None = None,
 ) -> Run:
     """Build and verify on ``nodes``, and hand the wheels to ``publish``.
 
@@ -141,6 +163,7 @@ def run(
                         reporter=reporter,
                         policy=policy,
                         tempo=tempo,
+                        prove=prove,
                     )
                     if store.jobs(ended=False):
                         dispatcher.run()

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from farm.dispatch import placing
 from farm.dispatch.contacts import Contact, Contacts, Tempo
 from farm.dispatch.experience import Experience
-from farm.dispatch.gates import Gates
+from farm.dispatch.gates import Gates, Prove
 from farm.dispatch.health import Trouble, waited_for_s
 from farm.dispatch.ledger import Ledger
 from farm.dispatch.logs import Logs
@@ -69,6 +69,7 @@ class Dispatcher:
         policy: str = DEFAULT_POLICY,
         tempo: Tempo | None = None,
         task_of: Callable[[Job, Path], Task] = build_of,
+        prove: Prove | None = None,
     ) -> None:
         self._store = store
         self._reporter = reporter
@@ -109,6 +110,7 @@ class Dispatcher:
             changed=self._changed,
             fail=self._fail,
             note=reporter.note,
+            prove=prove,
         )
         self._uncollected: dict[str, int] = {}
         self._dragged_down: dict[str, list[str]] = {}

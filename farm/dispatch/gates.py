@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from farm.cleanroom import ILLEGAL, RoomError
 from farm.dispatch.lanes import Lane, Post
 from farm.dispatch.ledger import Ledger
 from farm.errors import FarmError
@@ -18,6 +19,8 @@ from farm.verify.debian import DebianPackages
 
 VERIFICATIONS: Final = 2
 Outcomes = dict[str, FarmError | None]
+Prove = Callable[[Job, Path, Report, tuple[Path, ...]], Report]
+"""Adds to a wheel's report what its execution showed; wheels beside it may be taken for what it needs."""
 
 
 class Gates:
@@ -33,6 +36,7 @@ class Gates:
         changed: Callable[[Job], object],
         fail: Callable[[Job, Failure, str], None],
         note: Callable[[str], None],
+        prove: Prove | None = None,
     ) -> None:
         self._ledger = ledger
         self._publish = publish
@@ -40,10 +44,12 @@ class Gates:
         self._changed = changed
         self._fail = fail
         self._note = note
+        self._prove = prove
         self._verifying: Lane[str, Report] = Lane(VERIFICATIONS, post, self._verified)
         self._publishing: Lane[tuple[str, ...], Outcomes] = Lane(1, post, self._published)
         self.refused: dict[str, FarmError] = {}
-        """Jobs that the index did not take: the next dispatch publishes them without building again."""
+        """Jobs that wait for the next dispatch, which builds none of them again: the index did not take them,
+        or the clean room was not well."""
 
     @property
     def busy(self) -> bool:
@@ -52,11 +58,15 @@ class Gates:
 
     def move_on(self) -> None:
         """Begin all that can begin."""
+        others = [self._wheel(job) for job in self._ledger.in_state(State.VERIFIED)]
+        beside = tuple(wheel for wheel in others if wheel.exists())
         for job in self._ledger.in_state(State.BUILT):
+            if job.job_id in self.refused:
+                continue
             wheel = self._wheel(job)
             if wheel.exists():
                 attempt = self._ledger.store.attempt(job.job_id)
-                self._verifying.send(job.job_id, partial(self._examined, job, attempt, wheel))
+                self._verifying.send(job.job_id, partial(self._examined, job, attempt, wheel, beside))
             else:
                 # Somebody cleared the state folder: without this, no later dispatch would get past it.
                 self._changed(self._ledger.store.requeue(job.job_id, "its collected wheel is gone"))
@@ -67,8 +77,10 @@ class Gates:
                 tuple(job.job_id for job in ready), lambda: publish_all(self._publish, wheels)
             )
 
-    def _examined(self, job: Job, attempt: Attempt, wheel: Path) -> Report:
+    def _examined(self, job: Job, attempt: Attempt, wheel: Path, beside: tuple[Path, ...]) -> Report:
         report = verified(job, wheel, self._paths)
+        if self._prove:
+            report = self._prove(job, wheel, report, beside)
         if report.ok:
             attach(self._paths, job, attempt, report, wheel)
         return report
@@ -77,7 +89,10 @@ class Gates:
         job = self._ledger.jobs.get(job_id)
         if job is None or job.state is not State.BUILT:
             return
-        if isinstance(report, FarmError):
+        if isinstance(report, RoomError):
+            self.refused[job_id] = report
+            self._note(f"{job_id} not proved: {report.message}")
+        elif isinstance(report, FarmError):
             self._fail(job, Failure.POLICY, report.message)
         elif report.ok and report.sha256 == job.wheel_sha256:
             self._changed(self._ledger.store.advance(job_id, State.VERIFIED))
@@ -137,7 +152,10 @@ def publish_all(publish: Callable[[Sequence[Path]], object], wheels: Sequence[tu
 
 
 def _failure_of(report: Report) -> Failure:
-    return Failure.ISA if any(verdict.gate is Gate.ISA for verdict in report.failures) else Failure.POLICY
+    gates = {verdict.gate for verdict in report.failures}
+    if Gate.ISA in gates or any(verdict.verdict == ILLEGAL for verdict in report.failures):
+        return Failure.ISA
+    return Failure.TEST if gates <= {Gate.IMPORT, Gate.EXECUTION} else Failure.POLICY
 
 
 def _why(report: Report) -> str:

@@ -252,4 +252,4 @@ class FLEET:
 
     @staticmethod
     def require_index() -> IndexHost:
-        return IndexHost(FLEET.builders[0].address, "/nosuch", "http://127.0.0.1:9")
+        return IndexHost(FLEET.builders[0].address, "/nosuch", "http://127.0.0.1:9", clean_room=False)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import io
+import queue
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from farm.dispatch.gates import verified
+from farm.cleanroom import ILLEGAL, RoomError
+from farm.dispatch.gates import Gates, verified
+from farm.dispatch.ledger import Ledger
 from farm.paths import Paths
 from farm.recipe import Recipe
-from farm.store import Job, State
-from farm.verify import Gate
+from farm.store import Failure, Job, State, Store
+from farm.verify import Gate, Report, Verdict
 from tests.unit.plankit import spec
 from tests.unit.verify.wheelkit import MODULE, NATIVE, make_elf, write_wheel
 
+SIGILL = Verdict(Gate.IMPORT, False, "demo/x.so", "SIGILL", verdict=ILLEGAL)
+UNTESTED = Verdict(Gate.EXECUTION, False, "demo.whl", "1 failed")
+ALIEN = Verdict(Gate.CONTENT, False, "demo/x.obj", "COFF")
 LICENCE, PLATFORM, CONTENT = {Gate.LICENCE}, {Gate.PLATFORM}, {Gate.CONTENT}
 
 
@@ -63,3 +70,59 @@ def test_the_recipe_names_system_packages(tmp_path: Path, packages: dict[str, st
     name = NATIVE.replace("manylinux_2_39", "linux")
     wheel = write_wheel(tmp_path, name, {MODULE: make_elf(needed=("libnuma.so.1",))})
     assert failing(job(Recipe(system_packages=packages)), wheel, paths) == gates
+
+
+class Bench:
+    """Gates with one job that was built, and a clean room that answers as told."""
+
+    def __init__(self, folder: Path, answer: Report | RoomError) -> None:
+        self.answer, self.failures, self.notes = answer, list[Failure](), list[str]()
+        self.store = Store(folder / "farm.sqlite")
+        self.paths = Paths(folder)
+        self.ledger = Ledger(self.store)
+        asked = job(Recipe())
+        self.job = self.store.enqueue(asked.spec)
+        inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.gates = Gates(
+            self.ledger,
+            lambda _wheels: None,
+            paths=self.paths,
+            post=inbox.put,
+            changed=lambda _job: None,
+            fail=lambda _job, failure, _why: self.failures.append(failure),
+            note=self.notes.append,
+        )
+
+    def judged(self) -> None:
+        built = replace(self.job, state=State.BUILT, wheel_sha256="0" * 64)
+        self.ledger.jobs[built.job_id] = built
+        self.gates._verified(built.job_id, self.answer)
+        self.gates.close()
+
+
+def report(*verdicts: Verdict) -> Report:
+    return Report("demo.whl", "0" * 64, verdicts)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "failure"),
+    [
+        ([SIGILL], Failure.ISA),
+        ([UNTESTED], Failure.TEST),
+        ([UNTESTED, ALIEN], Failure.POLICY),
+        ([SIGILL, ALIEN], Failure.ISA),
+    ],
+)
+def test_what_execution_showed_has_a_class(tmp_path: Path, verdicts: list[Verdict], failure: Failure) -> None:
+    bench = Bench(tmp_path, report(*verdicts))
+    bench.judged()
+    assert bench.failures == [failure]
+
+
+def test_a_clean_room_that_is_not_well_fails_no_job(tmp_path: Path) -> None:
+    """It is neither failed nor published, and the next dispatch proves it without building it again."""
+    bench = Bench(tmp_path, RoomError("no clean room", hint="make it"))
+    bench.judged()
+    assert not bench.failures
+    assert [error.message for error in bench.gates.refused.values()] == ["no clean room"]
+    assert "not proved" in bench.notes[0]
