@@ -1,4 +1,4 @@
-"""Name a faulting instruction: its bytes, what kind it is, and the symbol it is in."""
+"""Name a faulting instruction: its bytes, its name, and the symbol it is in."""
 
 from __future__ import annotations
 
@@ -10,25 +10,12 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from farm.cleanroom.trace import Spot
+from farm.verify.code_names import instruction_name
 
 QEMU_PIE_BASE: Final = 0x5555_5555_6000
 """Where QEMU maps a position-independent program of a 64-bit machine."""
 
-# RISC-V unprivileged ISA, "RV32/64G Instruction Set Listings" (base opcode map); "V", "Vector Instruction
-# Formats".
-_MAJOR: Final = {
-    0x0F: "MISC-MEM",
-    0x13: "OP-IMM",
-    0x1B: "OP-IMM-32",
-    0x2F: "AMO",
-    0x33: "OP",
-    0x3B: "OP-32",
-    0x53: "OP-FP",
-    0x73: "SYSTEM",
-}
-_OP_V, _VSET = 0x57, 7
-_LOAD_FP, _STORE_FP = 0x07, 0x27
-_VECTOR_WIDTHS: Final = frozenset({0, 5, 6, 7})
+_WIDE: Final = 3  # both low bits are set in all but compressed instructions
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +51,11 @@ def name_fault(spot: Spot, path: str, file: Path) -> Fault | None:
 
 
 def instruction(data: bytes) -> str:
-    """Write an instruction as its word, which tells all, and its kind."""
-    half = int.from_bytes(data[:2], "little")
-    if half & 3 != 3:  # noqa: PLR2004  # the two low bits of all but compressed instructions
-        return f"0x{half:04x} (compressed)"
-    word = int.from_bytes(data, "little")
-    opcode, funct3 = word & 0x7F, word >> 12 & 7
-    if opcode == _OP_V:
-        kind = "vector: vsetvl or alike" if funct3 == _VSET else "vector arithmetic"
-    elif opcode in {_LOAD_FP, _STORE_FP} and funct3 in _VECTOR_WIDTHS:
-        kind = "vector load" if opcode == _LOAD_FP else "vector store"
-    else:
-        kind = _MAJOR.get(opcode, f"opcode {opcode:#04x}")
-    return f"0x{word:08x} ({kind})"
+    """Write an instruction as its word and, where the disassembler knows it, its name."""
+    size = 4 if data[:1] and data[0] & _WIDE == _WIDE else 2
+    word = data[:size]
+    name = instruction_name(word) or "unknown to the disassembler"
+    return f"0x{int.from_bytes(word, 'little'):0{2 * size}x} ({name})"
 
 
 def _in_program(elf: ELFFile, address: int) -> int | None:
