@@ -55,7 +55,7 @@ def test_nothing_that_a_stranger_writes_breaks_it(lines: list[bytes]) -> None:
         ("d777000c", "0x0c0077d7 (vsetvli)"),
         ("57858002", "0x02808557 (vadd.vv)"),
         ("07050502", "0x02050507 (vle8.v)"),
-        ("3345b520", "0x20b54533 (xnor)"),  # of Zbb
+        ("3345b520", "0x20b54533 (sh2add)"),  # of Zba
         ("8280d777", "0x8082 (ret)"),
         ("0b000000", "0x0000000b (unknown to the disassembler)"),  # custom-0
         ("", "0x0000 (unknown to the disassembler)"),
