@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from farm.schedule.event import Decision, Event
+from farm.schedule.event import SMALL, Decision, Event
 from farm.schedule.ledger import able, loads_of
 from farm.schedule.model import Assignment, FarmState, Needs, NodeState, QueuedJob, RunningJob
 from farm.schedule.plan import Item
@@ -37,7 +37,9 @@ class LookAhead:
 
     def decide(self, state: FarmState) -> Decision:
         """Plan, and return what starts now with what waits for which place."""
-        state = self._pool.pooled(state)
+        if len(state.queued) * len(state.nodes) <= SMALL:
+            # Among more, errors of single estimates even out by themselves, and this would cost too much.
+            state = self._pool.pooled(state)
         loads = loads_of(state)
         if not state.queued or not any(load.open for load in loads.values()):
             return Decision((), {})
