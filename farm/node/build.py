@@ -110,9 +110,10 @@ class Build:
 
     def describe(self) -> None:
         """Check that the board has what the job needs and write it all into the log (F13, F20)."""
-        self.toolchain = facts.toolchain(fingerprint(self.environments)) | self.describe_sandbox()
+        self.toolchain = facts.toolchain(fingerprint(self.environments))
         spec, board = self.spec, self.toolchain
         say(f"job {spec['job_id']} attempt {spec['attempt']} on {board['hostname']}")
+        self.toolchain |= self.describe_sandbox()
         say(f"sdist {spec['sdist_filename']} sha256 {spec['sdist_sha256']}")
         say(f"recipe {spec['recipe_digest']} constraints {spec['build_constraints']}")
         say(f"gcc {board['gcc']} default -march {board['gcc_march']}; {board['rustc'] or 'no rustc'}")
