@@ -85,9 +85,10 @@ def verify(
     if rebuild:
         if run or index or keys:
             raise InputError("--rebuild is a question of its own", hint="ask one after the other")
-        if not verify_by_rebuild(wheels, inventory, state, upstream, as_json=as_json):
-            raise typer.Exit(ExitCode.FAILED)
+        _exit(ok=verify_by_rebuild(wheels, inventory, state, upstream, as_json=as_json))
         return
+    if keys:
+        with_provenance([], [], keys)  # a file of keys that can't be read is told before anything is fetched
     packages = DebianPackages(Paths.of(inventory, state).debian)
 
     def judge(wheel: Path) -> Report:
@@ -105,7 +106,11 @@ def verify(
             _show(result, everything=everything)
     if as_json:
         print_json([verified_json(result) for result in results])
-    if not all(isinstance(result, Report) and result.ok for result in results):
+    _exit(ok=all(isinstance(result, Report) and result.ok for result in results))
+
+
+def _exit(*, ok: bool) -> None:
+    if not ok:
         raise typer.Exit(ExitCode.FAILED)
 
 

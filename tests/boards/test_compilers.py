@@ -60,7 +60,7 @@ def built_both_ways(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 def _build(site: Site, state: Path) -> dict[str, Any]:
     site.farm("dispatch", "--force", *C_AND_CPP, "--state", str(state))
-    # Another state folder is another farm, with a key of its own: it would find these files to be a stranger's.
+    # Another state folder is another farm, with another key: to it these files would be a stranger's.
     site.on_board("vindex", "find /srv/wheelfarm/index -mindepth 1 -delete")
     jobs = json.loads(site.farm("status", "--json", "--state", str(state)).stdout)
     return {job["project"]: job for job in jobs}

@@ -51,4 +51,4 @@ def test_a_compiler_that_fails_is_an_error_and_not_a_fast_board(tmp_path: Path) 
 def test_the_command_prints_what_the_role_keeps() -> None:
     command = [sys.executable, "-P", str(FARM_NODE), "health"]
     answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert set(answer) == {"units", "calibrated"}
+    assert set(answer) == {"units", "calibrated", "sandbox"}
