@@ -151,4 +151,4 @@ class HostileBuilds:
         assert executor.poll({}).vitals.memory_available_bytes > 100 * MIB
         result, follower = self.build(executor, folder, make_sdist(root=f"{name}-1.0"), name)
         assert result.failure is None, follower.log.decode()
-        assert len(result.wheels) == 1
+        assert [file.filename.rpartition(".")[2] for file in result.wheels] == ["whl", "json"]
