@@ -299,16 +299,17 @@ class Contacts:
 
     def quarantine(self, contact: Contact, trouble: Trouble, reason: str) -> None:
         """Give a node no new jobs until a probe finds it well."""
-        if contact.trouble is not trouble:
-            self._listener.note(f"{contact.node.name} in quarantine: {reason}")
-            self._listener.node_changed()
-        elif time.monotonic() < contact.probe_at:
+        is_new = contact.trouble is not trouble
+        if not is_new and time.monotonic() < contact.probe_at:
             return
         self._ledger.store.mark(contact.node.name, Mark.QUARANTINED, reason)
         self._marked.add(contact.node.name)
         contact.trouble, contact.reason = trouble, reason
         contact.probe_at = time.monotonic() + hold_s(trouble, contact.holds) * self._tempo.quarantine
         contact.holds += 1
+        if is_new:
+            self._listener.note(f"{contact.node.name} in quarantine: {reason}")
+            self._listener.node_changed()
 
     def _release(self, contact: Contact) -> None:
         doubted = contact.trouble in {Trouble.FAILING, Trouble.LYING}

@@ -293,11 +293,15 @@ def _inconsistent(jobs: Iterable[Job], attempts: Sequence[Attempt]) -> Iterator[
 def _left(place: Place) -> Iterator[str]:
     """Say what is left on a node whose controller ended; its agent ends when it notices that."""
     root = Path(place.sshd.node.root)
+    # Of a link that was frozen until its controller gave it up nothing is heard any more, for half an hour.
+    place.proxy.hang_up()
     end = time.monotonic() + LEFT_S
     while (alive := _of(root)) and time.monotonic() < end:
         time.sleep(0.1)
     yield from (str(path) for path in (root / "jobs").iterdir())
-    yield from (f"process {pid}: {_read(pid, 'cmdline')!r}" for pid in alive)
+    for pid in alive:
+        kind = "a supervisor" if _at_null(pid) else "an agent"
+        yield f"{kind}, {_read(pid, 'stat')!r} in {_read(pid, 'wchan')!r}: {_read(pid, 'cmdline')!r}"
 
 
 def _of(root: Path) -> list[int]:
