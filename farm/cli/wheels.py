@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final
 
-import requests
 import typer
 
 from farm.cleanroom import CleanRoom, Trial, proved
@@ -19,14 +18,11 @@ from farm.cli.common import (
     State_,
     UpstreamUrl,
     console,
-    errors,
     print_json,
     show_error,
 )
 from farm.cli.rebuild import verify_by_rebuild
 from farm.errors import ExitCode, InputError, PublishError, WheelError
-from farm.index.crawl import crawl
-from farm.index.tree import IndexTree, build_index
 from farm.nodes import read_fleet
 from farm.paths import REPOSITORY, Paths
 from farm.provenance.check import with_provenance
@@ -40,7 +36,6 @@ from farm.verify.remote import Unread, verify_all
 from farm.views import report_lines, verified_json
 
 app = typer.Typer()
-index_app = typer.Typer(no_args_is_help=True, help="Build and check an index.")
 LOGS: Final = REPOSITORY / "var" / "verify"
 TrustedKeys = Annotated[
     Path | None,
@@ -148,24 +143,3 @@ def publish(
     console.print(
         f"published {len(done.files)} files, {done.pages} pages changed: {index.simple_url}", soft_wrap=True
     )
-
-
-@index_app.command("build")
-def index_build(directory: Annotated[Path, typer.Argument(help="has packages/PROJECT/*.whl")]) -> None:
-    """Write the pages of a folder of wheels; only what changed is touched."""
-    if not (directory / "packages").is_dir():
-        raise InputError(f"{directory}: has no folder packages/", hint="put wheels under packages/PROJECT/")
-    changed = build_index(IndexTree(directory))
-    console.print(f"{len(changed)} pages changed")
-
-
-@index_app.command("crawl")
-def index_crawl(url: Annotated[str, typer.Argument(help="the /simple/ page of an index")]) -> None:
-    """Follow every link of an index and check every hash."""
-    with requests.Session() as session:
-        result = crawl(url, None, session)
-    for problem in result.problems:
-        errors.print(f"error: {problem.url}: {problem.cause}", markup=False, soft_wrap=True)
-    console.print(f"{result.pages} pages, {len(result.files)} files, {len(result.problems)} problems")
-    if result.problems:
-        raise typer.Exit(ExitCode.PUBLISH)
