@@ -67,6 +67,7 @@ class Build:
             "environment": recipe.environment,
             "build_network": recipe.build_network,
             "debug": recipe.debug,
+            "build_tag": self.spec.build_tag,
             "width": self.width,
         }
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from packaging.utils import canonicalize_name
 
-from farm.errors import InputError, PublishError
+from farm.errors import InputError, NameTakenError, PublishError
 from farm.files import write_file
 from farm.index.model import PublishedFile
 from farm.index.render import render_home, render_project, render_root
@@ -69,8 +69,8 @@ class IndexTree:
 def add_wheel(tree: IndexTree, wheel: Path) -> PublishedFile:
     """Copy a wheel into the tree, with what lies beside it; the same file again is a no-op.
 
-    Raises PublishError if the tree holds the same wheel with other bytes: a published name never changes its
-    content (F06, F24).
+    Raises NameTakenError if the tree holds the same wheel with other bytes: a published name never changes
+    its content (F06, F24).
     """
     file = PublishedFile.from_wheel(wheel)
     name = parse_name(file.filename)
@@ -83,7 +83,7 @@ def add_wheel(tree: IndexTree, wheel: Path) -> PublishedFile:
         if held.sha256 == file.sha256:
             return _add_beside(wheel, path, held)
         free = next_build_tag(name, [n for n, _ in present])
-        raise PublishError(
+        raise NameTakenError(
             f"{path.name} is published with other content ({held.sha256[:12]}, not {file.sha256[:12]})",
             hint=f"publish the rebuild with build tag {free} (PEP 427): {retagged(name, free)}",
         )

@@ -296,7 +296,7 @@ class Build:
         step = Repair(self.call, self.at.tools, folder, readable, self.variables["PATH"])
         if self.spec["debug"] and not wheel.name.endswith("-any.whl"):
             step.keep_debug(wheel, self.job / "wheelhouse" / f"{self.job.name}.debug.tar.gz")
-        step.graft(wheel, self.job / "wheelhouse")
+        step.repaired(wheel, self.job / "wheelhouse", str(self.spec["build_tag"]))
 
     def fetch_crates(self, source: Path) -> None:
         """Download what a build with cargo will want: it has no network then.

@@ -49,21 +49,36 @@ class Repair:
         """Return what the programs of this step may touch."""
         return Room((self.folder,), self.readable)
 
-    def graft(self, wheel: Path, wheelhouse: Path) -> None:
-        """Graft what the wheel needs from this board and give it an honest platform tag (F07)."""
-        if wheel.name.endswith("-any.whl"):
-            shutil.copyfile(wheel, wheelhouse / wheel.name)
-            return
+    def repaired(self, wheel: Path, wheelhouse: Path, build_tag: str) -> None:
+        """Leave in ``wheelhouse`` what may be published; with a build tag (PEP 427), unless it is empty."""
         # auditwheel can fail and leave an unrepaired wheel in its output: it gets a folder of its own.
         repaired = self.folder / "repaired"
-        command = [str(self.tools / "bin/auditwheel"), "repair", "--strip", "--wheel-dir", str(repaired)]
-        own = {"PATH": f"{WRAPPERS}:{self.search_path}", "TMPDIR": str(self.folder)}
-        message = f"auditwheel can't repair {wheel.name}"
-        self.run([*command, str(wheel)], self.folder, self.room, own, failure="policy", message=message)
+        repaired.mkdir()
+        if wheel.name.endswith("-any.whl"):
+            shutil.copyfile(wheel, repaired / wheel.name)
+        else:
+            self._graft(wheel, repaired)
+        if build_tag:
+            self._tag(repaired, "--build", build_tag)
         try:
             take(repaired, ".whl", wheelhouse)
         except OSError as error:
             raise StepError("policy", f"auditwheel left no wheel: {error}") from error
+
+    def _graft(self, wheel: Path, repaired: Path) -> None:
+        """Graft what the wheel needs from this board and give it an honest platform tag (F07)."""
+        command = [str(self.tools / "bin/auditwheel"), "repair", "--strip", "--wheel-dir", str(repaired)]
+        own = {"PATH": f"{WRAPPERS}:{self.search_path}", "TMPDIR": str(self.folder)}
+        message = f"auditwheel can't repair {wheel.name}"
+        self.run([*command, str(wheel)], self.folder, self.room, own, failure="policy", message=message)
+
+    def _tag(self, folder: Path, *tags: str) -> None:
+        """Give the wheels of a folder other tags: file name, WHEEL and RECORD change, nothing else."""
+        command = [str(self.tools / "bin/python"), "-m", "wheel", "tags", "--remove", *tags]
+        wheels = [str(path) for path in sorted(folder.glob("*.whl"))]
+        if wheels:
+            message = f"the wheel can't be given the tag {' '.join(tags)}"
+            self.run([*command, *wheels], self.folder, self.room, failure="policy", message=message)
 
     def keep_debug(self, wheel: Path, archive: Path) -> None:
         """Split the debug information off a wheel's ELF files and keep it in one archive."""

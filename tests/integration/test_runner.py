@@ -24,6 +24,7 @@ from farm.node import VERSION
 from farm.node.attempt import prepared
 from farm.node.files import sha256_of, write_json
 from farm.node.process import identity, start_time
+from farm.verify import JobExpectation, verify_wheel
 from tests.integration.nodekit import (
     BACKEND,
     PYPROJECT,
@@ -38,6 +39,7 @@ from tests.integration.nodekit import (
     sleeping,
     until,
 )
+from tests.unit.verify.wheelkit import MODULE, make_elf, write_wheel
 
 pytestmark = pytest.mark.integration
 REPAIRED = WHEEL.replace("-linux_", "-manylinux_2_39_")
@@ -322,6 +324,33 @@ def test_f07_a_wheel_that_can_not_be_repaired_is_a_policy_failure(board: Board) 
     (board.environments / "cp313/bin/auditwheel").write_text("#!/bin/sh\nexit 1\n")
     result = board.build(make_sdist())
     assert (result["failure"], result["wheels"]) == ("policy", [])
+
+
+def test_a_build_tag_is_in_the_name_and_in_the_wheel_and_two_builds_are_the_same(
+    board: Board, tmp_path: Path
+) -> None:
+    name = REPAIRED.replace("-1.0-", "-1.0-12-")
+    wheel = write_wheel(tmp_path, REPAIRED, {MODULE: make_elf(), "demo/data.txt": b"x" * 10_000})
+    (tmp_path / "open").touch()
+    sdist = make_sdist(gated(tmp_path / "open", REPAIRED, f"pathlib.Path({str(wheel)!r}).read_bytes()"))
+    results = [board.build(sdist, attempt, build_tag="12") for attempt in ("demo.1", "demo.2")]
+    files = [result["wheels"][0] for result in results]
+    assert [file["filename"] for file in files] == [name, name], results
+    assert files[0]["sha256"] == files[1]["sha256"]
+    repaired = board.root / "jobs/demo.1/wheelhouse" / name
+    report = verify_wheel(repaired, JobExpectation("demo", "1.0", "cp313", native=True, build_tag="12"))
+    assert report.ok, report.failures
+    with zipfile.ZipFile(repaired) as content, zipfile.ZipFile(wheel) as before:
+        assert b"Build: 12" in content.read("demo-1.0.dist-info/WHEEL")
+        changed = {n for n in before.namelist() if content.read(n) != before.read(n)}
+    assert changed == {"demo-1.0.dist-info/WHEEL", "demo-1.0.dist-info/RECORD"}
+
+
+def test_a_pure_wheel_gets_its_build_tag_too(board: Board, tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path, "demo-1.0-py3-none-any.whl")
+    (tmp_path / "open").touch()
+    sdist = make_sdist(gated(tmp_path / "open", wheel.name, f"pathlib.Path({str(wheel)!r}).read_bytes()"))
+    assert board.build(sdist, build_tag="1")["wheels"][0]["filename"] == "demo-1.0-1-py3-none-any.whl"
 
 
 def test_a_missing_environment_or_package_is_the_node_s_failure(board: Board) -> None:
