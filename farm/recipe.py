@@ -41,7 +41,6 @@ UNBUILT: Final = frozenset(
         "memory_mib",
         "memory_mib_per_task",
         "runtime_guarded",
-        "system_packages",
         "keep_files",
         "no_licence",
         "test_command",
@@ -93,6 +92,7 @@ Feature = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 Project = Annotated[str, AfterValidator(_project)]
 FileGlob = Annotated[str, Field(min_length=1, pattern=r"^[^/\\][^\\]*$")]
 DebianPackage = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
+Soname = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*\.so(\.[A-Za-z0-9_.+-]+)?$")]
 Mebibytes = Annotated[int, Field(gt=0)]
 
 
@@ -143,8 +143,8 @@ class Recipe(BaseModel):
     runtime_guarded: dict[FileGlob, Reason] = {}
     """Files in the wheel that may have code beyond rv64gc if it only runs where the core has it, and why."""
 
-    system_packages: dict[DebianPackage, Reason] = {}
-    """Debian packages that a wheel which can't be repaired needs from its user's system, and why."""
+    system_libraries: dict[Soname, Reason] = {}
+    """Libraries that can't be grafted, because only the user's own system can have them, and why."""
 
     keep_files: dict[str, Reason] = {}
     """Patterns of files in the wheel that look foreign or left over and belong there, and why."""

@@ -68,6 +68,7 @@ class Build:
             "build_network": recipe.build_network,
             "debug": recipe.debug,
             "build_tag": self.spec.build_tag,
+            "system_libraries": list(recipe.system_libraries),
             "width": self.width,
         }
 

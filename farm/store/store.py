@@ -381,4 +381,6 @@ def _spec_to_json(spec: JobSpec) -> str:
 
 def _spec_from_json(text: str) -> JobSpec:
     content = json.loads(text)
-    return JobSpec(**{**content, "recipe": Recipe.model_validate(content["recipe"])})
+    # A farm of another version may have had other keys: what they meant is in the job's name, its digest.
+    recipe = {key: value for key, value in content["recipe"].items() if key in Recipe.model_fields}
+    return JobSpec(**{**content, "recipe": Recipe.model_validate(recipe)})

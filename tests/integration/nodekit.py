@@ -195,6 +195,7 @@ class Board:
             "build_network": "",
             "debug": False,
             "build_tag": "",
+            "system_libraries": [],
             "width": 2,
             **changes,
         }

@@ -141,7 +141,6 @@ UNBUILT: dict[str, object] = {
     "memory_mib": 1,
     "memory_mib_per_task": 1,
     "runtime_guarded": {"demo/*.so": "picked by getauxval"},
-    "system_packages": {"libopenblas0": "too large to be grafted"},
     "keep_files": {"demo/*.a": "others link it"},
     "no_licence": "it is in the README",
 }
@@ -170,6 +169,7 @@ def test_the_reason_is_no_part_of_the_digest(reason: str, other: str) -> None:
         {"timeout_s": 60},
         {"debug": True},
         {"build_network": "its tests fetch data"},
+        {"system_libraries": {"libvulkan.so.1": "it comes with the driver"}},
     ],
 )
 def test_all_else_changes_the_digest(change: dict[str, object]) -> None:
@@ -177,6 +177,7 @@ def test_all_else_changes_the_digest(change: dict[str, object]) -> None:
         "apt_packages",
         "build_constraints",
         "build_network",
+        "system_libraries",
         "debug",
         "environment",
         "native",
