@@ -52,6 +52,9 @@ UNBUILT: Final = frozenset(
 )
 """Keys that say where, why it is built, what its wheel may be like, how it is tried: not what comes out."""
 
+DEFAULTS: Final = 1
+"""Counts the defaults of all other keys: whoever changes one of them raises it, and all is built anew."""
+
 
 def _requirement(value: str) -> str:
     try:
@@ -188,9 +191,13 @@ class Recipe(BaseModel):
         return known
 
     def digest(self) -> str:
-        """Return the sha256 of everything that can change what is built."""
-        content = self.model_dump(exclude=set(UNBUILT))
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        """Return the sha256 of everything that can change what is built.
+
+        What is at its default is left out: a key that is new, or that a recipe states for nothing, makes no
+        other job. So a default must not change, unless DEFAULTS is raised.
+        """
+        content = self.model_dump(exclude=set(UNBUILT), exclude_defaults=True)
+        return hashlib.sha256(json.dumps([DEFAULTS, content], sort_keys=True).encode()).hexdigest()
 
 
 DEFAULT = Recipe()

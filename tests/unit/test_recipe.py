@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from farm.errors import InputError
 from farm.paths import REPOSITORY
-from farm.recipe import DEFAULT, Recipe, load_recipe, parse_recipe
+from farm.recipe import DEFAULT, DEFAULTS, Recipe, load_recipe, parse_recipe
+from farm.recipe import UNBUILT as NOT_BUILT
 
 PATH = Path("recipes/demo.yml")
 
@@ -157,6 +158,32 @@ def test_what_does_not_change_the_wheel_is_no_part_of_the_digest(key: str) -> No
 def test_the_reason_is_no_part_of_the_digest(reason: str, other: str) -> None:
     one, two = Recipe(reason=reason, native=False), Recipe(reason=other, native=False)
     assert one.digest() == two.digest() != DEFAULT.digest()
+
+
+def test_a_key_at_its_default_changes_no_digest() -> None:
+    stated = Recipe.model_validate({name: field.default for name, field in Recipe.model_fields.items()})
+    assert stated.model_fields_set == set(Recipe.model_fields)
+    assert stated.digest() == DEFAULT.digest()
+    one = {"environment": {"A": "1"}}
+    assert Recipe.model_validate({**one, "debug": False}).digest() == Recipe.model_validate(one).digest()
+
+
+def test_who_changes_a_default_raises_the_count() -> None:
+    """Else farms would believe that they have built already what is now built otherwise."""
+    built = {name: field.default for name, field in Recipe.model_fields.items() if name not in NOT_BUILT}
+    assert (DEFAULTS, built) == (
+        1,
+        {
+            "apt_packages": [],
+            "build_constraints": [],
+            "environment": {},
+            "native": True,
+            "debug": False,
+            "timeout_s": 14400,
+            "build_network": "",
+            "system_libraries": {},
+        },
+    )
 
 
 @pytest.mark.parametrize(
