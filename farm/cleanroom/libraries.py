@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from farm.errors import FarmError, WheelError
-from farm.verify.elf import read_elf
+from farm.errors import FarmError
+from farm.verify.elf import linkages, read_elves
 from farm.verify.wheel import Archive
 
 Packages = Callable[[Collection[str]], Mapping[str, str | None]]
@@ -27,14 +27,10 @@ def missing(archive: Archive, userland: Path, beside: Path) -> dict[str, str]:
     there = {path.name for folder in _FOLDERS for path in (userland / folder).glob("*.so*")}
     there |= {path.name for path in beside.rglob("*.so*")}
     wanted: dict[str, str] = {}
-    for member in archive.elves:
-        try:
-            needed = read_elf(member.data or b"", member.path).needed
-        except WheelError:  # the gate `elf` says so
-            continue
-        for name in needed:
+    for path, linkage in linkages(read_elves(archive)).items():
+        for name in linkage.needed:
             if name not in there:
-                wanted.setdefault(name, member.path)
+                wanted.setdefault(name, path)
     return wanted
 
 
