@@ -181,6 +181,15 @@ def read_fleet(inventory: Path) -> Fleet:
     Raises:
         InputError: it is missing or wrong, or a host lacks a variable the farm needs.
     """
+    return fleet_of(read_inventory(inventory), str(inventory))
+
+
+def read_inventory(inventory: Path) -> Mapping[str, object]:
+    """Return what ``ansible-inventory --list`` says of an inventory (file or directory).
+
+    Raises:
+        InputError: it is missing or wrong.
+    """
     if not inventory.exists():
         raise InputError(f"{inventory}: no such inventory", hint="give one with --inventory")
     try:
@@ -193,7 +202,16 @@ def read_fleet(inventory: Path) -> Fleet:
         ) from error
     if not isinstance(output, dict):
         raise InputError(f"{inventory}: ansible-inventory can't read it: {errors or output}")
-    return fleet_of(output, str(inventory))
+    return output
+
+
+def index_variables(inventory: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the variables of the index host, as they were written; none where there is no such host."""
+    meta = inventory.get("_meta")
+    hostvars = _plain(meta.get("hostvars", {})) if isinstance(meta, dict) else {}
+    hosts = _members(inventory, INDEX)
+    found = hostvars.get(hosts[0], {}) if hosts and isinstance(hostvars, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def fleet_of(inventory: Mapping[str, object], source: str) -> Fleet:

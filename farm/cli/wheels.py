@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from farm.cleanroom import CleanRoom, Trial, proved
+from farm.cli.care import To, registry_targets, upload
 from farm.cli.common import (
     INVENTORY,
     PYPI,
@@ -125,9 +126,12 @@ def publish(
     wheels: Wheels,
     inventory: Inventory = INVENTORY,
     state: State_ = None,
+    to: To = None,
 ) -> None:
-    """Verify wheels that were built elsewhere and publish them."""
+    """Verify wheels that were built elsewhere and publish them; with --to, elsewhere, too."""
     index = read_fleet(inventory).require_index()
+    paths = Paths.of(inventory, state)
+    targets = registry_targets(to, inventory, paths)
     for wheel in wheels:
         report = verify_wheel(wheel)
         if not report.ok:
@@ -136,9 +140,9 @@ def publish(
                 f"{wheel.name}: {failure.gate}: {failure.evidence}",
                 hint=f"`farm verify {wheel}` shows every gate",
             )
-    paths = Paths.of(inventory, state)
     with controller_lock(paths.lock):
         done = publish_wheels(wheels, paths, index)
     console.print(
         f"published {len(done.files)} files, {done.pages} pages changed: {index.simple_url}", soft_wrap=True
     )
+    upload(done.files, targets, paths)
