@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import requests
 
+from farm.index import IndexTree, add_wheel, build_index
 from tests.integration.nginxkit import Nginx
 from tests.integration.nodekit import until
+from tests.unit.verify.wheelkit import write_wheel
 
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
@@ -68,6 +71,30 @@ class Site:
 
     def stop(self) -> None:
         self.nginx.stop()
+
+    @property
+    def tree(self) -> IndexTree:
+        """The published tree, for what the farm itself does with it."""
+        return IndexTree(self.root, self.url)
+
+    def publish(self, *filenames: str, **content: str) -> None:
+        """Publish small wheels with these names; see :func:`write_wheel` for what can be in them."""
+        wheels = self.directory / "wheels"
+        wheels.mkdir(exist_ok=True)
+        for filename in filenames:
+            add_wheel(self.tree, write_wheel(wheels, filename, {}, **content))
+        build_index(self.tree)
+
+    def clear(self) -> None:
+        """Remove all that is published."""
+        shutil.rmtree(self.root, ignore_errors=True)
+        shutil.rmtree(self.directory / "wheels", ignore_errors=True)
+
+    def withdraw(self, filename: str) -> None:
+        """Remove a wheel that was published."""
+        for path in (self.root / "packages").glob(f"*/{filename}*"):
+            path.unlink()
+        build_index(self.tree)
 
     def write(self, path: str, content: str | bytes, *, compressed: bool = False) -> Path:
         """Put a file into the tree, and its .gz beside it."""
