@@ -41,7 +41,6 @@ UNBUILT: Final = frozenset(
         "memory_mib",
         "memory_mib_per_task",
         "runtime_guarded",
-        "system_packages",
         "keep_files",
         "no_licence",
         "test_command",
@@ -52,6 +51,9 @@ UNBUILT: Final = frozenset(
     }
 )
 """Keys that say where, why it is built, what its wheel may be like, how it is tried: not what comes out."""
+
+DEFAULTS: Final = 1
+"""Counts the defaults of all other keys: whoever changes one of them raises it, and all is built anew."""
 
 
 def _requirement(value: str) -> str:
@@ -93,6 +95,7 @@ Feature = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 Project = Annotated[str, AfterValidator(_project)]
 FileGlob = Annotated[str, Field(min_length=1, pattern=r"^[^/\\][^\\]*$")]
 DebianPackage = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
+Soname = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*\.so(\.[A-Za-z0-9_.+-]+)?$")]
 Mebibytes = Annotated[int, Field(gt=0)]
 
 
@@ -143,8 +146,8 @@ class Recipe(BaseModel):
     runtime_guarded: dict[FileGlob, Reason] = {}
     """Files in the wheel that may have code beyond rv64gc if it only runs where the core has it, and why."""
 
-    system_packages: dict[DebianPackage, Reason] = {}
-    """Debian packages that a wheel which can't be repaired needs from its user's system, and why."""
+    system_libraries: dict[Soname, Reason] = {}
+    """Libraries that can't be grafted, because only the user's own system can have them, and why."""
 
     keep_files: dict[str, Reason] = {}
     """Patterns of files in the wheel that look foreign or left over and belong there, and why."""
@@ -188,9 +191,13 @@ class Recipe(BaseModel):
         return known
 
     def digest(self) -> str:
-        """Return the sha256 of everything that can change what is built."""
-        content = self.model_dump(exclude=set(UNBUILT))
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        """Return the sha256 of everything that can change what is built.
+
+        What is at its default is left out: a key that is new, or that a recipe states for nothing, makes no
+        other job. So a default must not change, unless DEFAULTS is raised.
+        """
+        content = self.model_dump(exclude=set(UNBUILT), exclude_defaults=True)
+        return hashlib.sha256(json.dumps([DEFAULTS, content], sort_keys=True).encode()).hexdigest()
 
 
 DEFAULT = Recipe()

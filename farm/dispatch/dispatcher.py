@@ -95,6 +95,7 @@ class Dispatcher:
             waiting=self._waiting,
             contacts=self._contacts,
             experience=self._experience,
+            tree=paths.tree,
             task_of=task_of,
             changed=self._changed,
             fail=self._fail,

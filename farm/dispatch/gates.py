@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from farm.build_tag import after_collision, published
 from farm.cleanroom import ILLEGAL, RoomError
 from farm.dispatch.lanes import Lane, Post
 from farm.dispatch.ledger import Ledger
-from farm.errors import FarmError
+from farm.errors import FarmError, NameTakenError
 from farm.paths import Paths
 from farm.provenance.attach import attach
 from farm.store import Attempt, Failure, Job, State
@@ -104,9 +105,21 @@ class Gates:
             error = outcomes if isinstance(outcomes, FarmError) else outcomes[job_id]
             if error is None:
                 self._changed(self._ledger.store.advance(job_id, State.PUBLISHED))
+            elif isinstance(error, NameTakenError) and self._built_anew(job_id, error):
+                continue
             else:
                 self.refused[job_id] = error
                 self._note(f"{job_id} not published: {error.message}")
+
+    def _built_anew(self, job_id: str, error: NameTakenError) -> bool:
+        """Have a wheel built with the next build tag: another job's got its name while it was built."""
+        store, spec = self._ledger.store, self._ledger.store.job(job_id).spec
+        tag = after_collision(spec, published(self._paths.tree, spec.project))
+        if tag is None:
+            return False
+        store.retag(job_id, tag)
+        self._changed(store.requeue(job_id, f"{error.message}; it is built again with build tag {tag}"))
+        return True
 
     def _wheel(self, job: Job) -> Path:
         assert job.wheel is not None  # noqa: S101  # a built job has one
@@ -125,6 +138,7 @@ def verified(job: Job, wheel: Path, paths: Paths) -> Report:
         version=job.spec.version,
         python_tag=job.spec.python,
         native=job.spec.recipe.native,
+        build_tag=job.spec.build_tag,
     )
     recipe = job.spec.recipe
     sdist = paths.sdist(job.spec.sdist_sha256, job.spec.sdist_filename)

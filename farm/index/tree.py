@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from farm.errors import InputError, PublishError
+from farm.errors import InputError, NameTakenError, PublishError
 from farm.files import write_file
 from farm.index.filename import FileName, is_normalised, next_build_tag, normalised, parse, retagged
 from farm.index.gone import read_gone
@@ -109,7 +109,7 @@ def read_project(tree: IndexTree, project: str) -> ProjectIndex:
 def add_wheel(tree: IndexTree, wheel: Path, now: float | None = None) -> PublishedFile:
     """Copy a wheel into the tree, with what lies beside it, and record when; the same file again is a no-op.
 
-    ``now`` is the time of publication in seconds since the epoch. Raises PublishError if the tree holds, or
+    ``now`` is the time of publication in seconds since the epoch. Raises NameTakenError if the tree holds, or
     ever held, the same wheel with other bytes: a published name never changes its content (F06, F24).
     """
     file, metadata = read_wheel(wheel)
@@ -136,9 +136,9 @@ def add_wheel(tree: IndexTree, wheel: Path, now: float | None = None) -> Publish
     return file
 
 
-def _changed(file: PublishedFile, held: str, sha256: str, taken: list[FileName]) -> PublishError:
+def _changed(file: PublishedFile, held: str, sha256: str, taken: list[FileName]) -> NameTakenError:
     free = next_build_tag(parse(file.filename), taken)
-    return PublishError(
+    return NameTakenError(
         f"{held} is published with other content ({sha256[:12]}, not {file.sha256[:12]})",
         hint=f"publish the rebuild with build tag {free} (PEP 427): {retagged(file.filename, free)}",
     )

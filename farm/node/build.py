@@ -293,10 +293,17 @@ class Build:
         folder.mkdir()
         # auditwheel looks for libraries where the build was, too.
         readable = (self.taken, self.at.work, self.at.cache)
-        step = Repair(self.call, self.at.tools, folder, readable, self.variables["PATH"])
+        step = Repair(
+            self.call, self.supervisor.tail, self.at.tools, folder, readable, self.variables["PATH"]
+        )
         if self.spec["debug"] and not wheel.name.endswith("-any.whl"):
             step.keep_debug(wheel, self.job / "wheelhouse" / f"{self.job.name}.debug.tar.gz")
-        step.graft(wheel, self.job / "wheelhouse")
+        step.repaired(
+            wheel,
+            self.job / "wheelhouse",
+            build_tag=str(self.spec["build_tag"]),
+            system_libraries=[str(name) for name in _list(self.spec["system_libraries"])],
+        )
 
     def fetch_crates(self, source: Path) -> None:
         """Download what a build with cargo will want: it has no network then.

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from farm.errors import FarmError, InputError, WheelError
+from farm.plan import job_digest
 from farm.provenance.dsse import read_public_keys, verify
 from farm.provenance.names import PROVENANCE
 from farm.provenance.statement import PREDICATE_TYPE, STATEMENT_TYPE
@@ -70,6 +71,13 @@ class _Sdist(_Strict):
 
 class _External(_Strict):
     sdist: _Sdist
+
+
+class _Job(_External):
+    project: str
+    version: str
+    python: str
+    recipeDigest: str  # noqa: N815
 
 
 class _Internal(_Strict):
@@ -152,6 +160,24 @@ def check_provenance(data: bytes, wheel: str, sha256: str, keys: Iterable[Ed2551
     if content.version != 1:
         raise _wrong(wheel, f"provenance of version {content.version}, not 1")
     return found[0]
+
+
+def stated_job(data: bytes) -> tuple[str, str] | None:
+    """Return Python and digest of the job that a provenance says its wheel is from; None if it says none.
+
+    Nothing is checked here: it is for files that this farm has checked and published itself.
+    """
+    try:
+        content = _Object.model_validate_json(data)
+        payload = base64.b64decode(content.attestation_bundles[0].attestations[0].envelope.statement)
+        stated = _Job.model_validate(
+            json.loads(payload)["predicate"]["buildDefinition"]["externalParameters"]
+        )
+    except (ValidationError, ValueError, KeyError, TypeError):
+        return None
+    return stated.python, job_digest(
+        stated.project, stated.version, stated.python, stated.sdist.sha256, stated.recipeDigest
+    )
 
 
 def _attestation(

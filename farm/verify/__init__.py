@@ -116,6 +116,6 @@ def _judge_loading(
         return ()
     return (
         *judge_abi3(elves, name, requires_python(read_metadata(archive))),
-        *judge_platform(elves, name, allow.system_packages, packages),
+        *judge_platform(elves, name, allow.system_libraries, packages),
         *grafted_verdicts(grafted(archive, elves)),
     )

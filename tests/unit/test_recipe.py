@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from farm.errors import InputError
 from farm.paths import REPOSITORY
-from farm.recipe import DEFAULT, Recipe, load_recipe, parse_recipe
+from farm.recipe import DEFAULT, DEFAULTS, Recipe, load_recipe, parse_recipe
+from farm.recipe import UNBUILT as NOT_BUILT
 
 PATH = Path("recipes/demo.yml")
 
@@ -141,7 +142,6 @@ UNBUILT: dict[str, object] = {
     "memory_mib": 1,
     "memory_mib_per_task": 1,
     "runtime_guarded": {"demo/*.so": "picked by getauxval"},
-    "system_packages": {"libopenblas0": "too large to be grafted"},
     "keep_files": {"demo/*.a": "others link it"},
     "no_licence": "it is in the README",
 }
@@ -160,6 +160,32 @@ def test_the_reason_is_no_part_of_the_digest(reason: str, other: str) -> None:
     assert one.digest() == two.digest() != DEFAULT.digest()
 
 
+def test_a_key_at_its_default_changes_no_digest() -> None:
+    stated = Recipe.model_validate({name: field.default for name, field in Recipe.model_fields.items()})
+    assert stated.model_fields_set == set(Recipe.model_fields)
+    assert stated.digest() == DEFAULT.digest()
+    one = {"environment": {"A": "1"}}
+    assert Recipe.model_validate({**one, "debug": False}).digest() == Recipe.model_validate(one).digest()
+
+
+def test_who_changes_a_default_raises_the_count() -> None:
+    """Else farms would believe that they have built already what is now built otherwise."""
+    built = {name: field.default for name, field in Recipe.model_fields.items() if name not in NOT_BUILT}
+    assert (DEFAULTS, built) == (
+        1,
+        {
+            "apt_packages": [],
+            "build_constraints": [],
+            "environment": {},
+            "native": True,
+            "debug": False,
+            "timeout_s": 14400,
+            "build_network": "",
+            "system_libraries": {},
+        },
+    )
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -170,6 +196,7 @@ def test_the_reason_is_no_part_of_the_digest(reason: str, other: str) -> None:
         {"timeout_s": 60},
         {"debug": True},
         {"build_network": "its tests fetch data"},
+        {"system_libraries": {"libvulkan.so.1": "it comes with the driver"}},
     ],
 )
 def test_all_else_changes_the_digest(change: dict[str, object]) -> None:
@@ -177,6 +204,7 @@ def test_all_else_changes_the_digest(change: dict[str, object]) -> None:
         "apt_packages",
         "build_constraints",
         "build_network",
+        "system_libraries",
         "debug",
         "environment",
         "native",

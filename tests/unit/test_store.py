@@ -199,6 +199,20 @@ def test_where_a_job_may_run_is_taken_from_its_newest_recipe(store: Store) -> No
     assert store.enqueue(pinned).spec.recipe.nodes == ["sg"]
 
 
+def test_keys_of_another_version_s_recipes_are_passed_over(store: Store) -> None:
+    old = _spec_to_json(DEMO).replace('"apt_packages"', '"system_packages": {"libgl1": "x"}, "apt_packages"')
+    store.enqueue(DEMO)
+    store._db.execute("UPDATE job SET spec = ?", (old,))
+    assert store.job(JOB).spec == DEMO
+
+
+def test_a_build_tag_stays_when_the_job_is_asked_for_again(store: Store) -> None:
+    store.enqueue(DEMO)
+    assert store.retag(JOB, "3").spec.build_tag == "3"
+    assert store.enqueue(DEMO).spec.build_tag == "3"
+    assert store.job(JOB).spec.job_id == JOB
+
+
 def test_marks_on_nodes(store: Store) -> None:
     store.mark("f3", Mark.DRAINED, "new fan")
     store.mark("f3", Mark.QUARANTINED, "disk")

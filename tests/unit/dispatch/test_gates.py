@@ -62,14 +62,16 @@ def test_the_recipe_keeps_files(tmp_path: Path, keep: dict[str, str], gates: set
     assert failing(job(Recipe(keep_files=keep)), wheel, Paths(tmp_path)) == gates
 
 
-@pytest.mark.parametrize(("packages", "gates"), [({}, PLATFORM), ({"libnuma1": "loaded late"}, set())])
-def test_the_recipe_names_system_packages(tmp_path: Path, packages: dict[str, str], gates: set[Gate]) -> None:
+@pytest.mark.parametrize(("libraries", "gates"), [({}, PLATFORM), ({"libnuma.so.1": "loaded late"}, set())])
+def test_the_recipe_names_system_libraries(
+    tmp_path: Path, libraries: dict[str, str], gates: set[Gate]
+) -> None:
     paths = Paths(tmp_path)
     paths.debian.mkdir()
     (paths.debian / "trixie-libraries").write_text("libnuma.so.1\tlibnuma1\n")
     name = NATIVE.replace("manylinux_2_39", "linux")
     wheel = write_wheel(tmp_path, name, {MODULE: make_elf(needed=("libnuma.so.1",))})
-    assert failing(job(Recipe(system_packages=packages)), wheel, paths) == gates
+    assert failing(job(Recipe(system_libraries=libraries)), wheel, paths) == gates
 
 
 class Bench:
