@@ -12,7 +12,7 @@ from typing import Final
 
 from farm import rebuild as rebuilding
 from farm import timeline
-from farm.cleanroom import CleanRoom, Trial, proved
+from farm.cleanroom import CleanRoom, RoomError, Trial, proved
 from farm.dispatch import DEFAULT_POLICY, Dispatcher, Reporter, Tempo
 from farm.dispatch.experience import Experience
 from farm.dispatch.gates import Prove
@@ -20,7 +20,7 @@ from farm.dispatch.sources import FETCHES
 from farm.errors import BusyError, FarmError, NodeError
 from farm.executor import Executor
 from farm.executor.ssh import SshExecutor, gather_s
-from farm.nodes import Facts, Fleet, IndexHost, Node, unfit
+from farm.nodes import CLEAN_ROOM, Facts, Fleet, IndexHost, Node, unfit
 from farm.paths import Paths
 from farm.plan import Choice, JobSpec, Python, choose, job_spec, parse_requirements
 from farm.provenance.key import signing_key
@@ -34,6 +34,7 @@ from farm.verify import Report
 from farm.verify.debian import DebianPackages
 
 FOLLOW_S: Final = 0.5
+WITHOUT_ROOM: Final = f"or have wheels published unproved: {CLEAN_ROOM}: false for the inventory's index host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,10 @@ def _clean_room(index: IndexHost, paths: Paths) -> Prove:
         RoomError: the clean room is not well; better now than after hours of building.
     """
     room, packages = CleanRoom.at(), DebianPackages(paths.debian)
-    room.check()
+    try:
+        room.check()
+    except RoomError as error:
+        raise RoomError(error.message, hint=f"{error.hint}; {WITHOUT_ROOM}") from error
 
     def prove(job: Job, wheel: Path, report: Report, beside: tuple[Path, ...]) -> Report:
         trial = Trial(wheel, index.simple_url, job.spec.recipe, job.spec.python, beside, packages)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from farm.dispatch import DEFAULT_POLICY, Dispatcher, Tempo
+from farm.dispatch.gates import Prove
 from farm.executor import Executor, link, ssh
 from farm.executor.ssh import SshExecutor
 from farm.index import IndexTree, add_wheel, build_index
@@ -90,6 +91,7 @@ class Farm:
     """For a controller in a process of its own: when it takes a silent link for lost."""
     index: bool = False
     """Publish into a real index tree, which refuses a name with other bytes."""
+    prove: Prove | None = None
 
     @property
     def paths(self) -> Paths:
@@ -163,6 +165,7 @@ class Farm:
                 reporter=self.recorder,
                 tempo=self.tempo,
                 policy=policy or DEFAULT_POLICY,
+                prove=self.prove,
             )
             dispatcher.run()
             return dispatcher
