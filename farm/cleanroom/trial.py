@@ -12,7 +12,7 @@ from typing import BinaryIO, Final
 
 from farm.cleanroom.fault import Fault
 from farm.cleanroom.install import installed, pip_command, refusal
-from farm.cleanroom.libraries import Packages, described, install_hint, missing
+from farm.cleanroom.libraries import described, install_hint, missing
 from farm.cleanroom.modules import modules_of
 from farm.cleanroom.room import CleanRoom, RoomError
 from farm.cleanroom.stage import Imported, Stage, trial_folder
@@ -22,12 +22,16 @@ from farm.recipe import DEFAULT, Recipe, runs_pytest
 from farm.verify.isa import settle
 from farm.verify.model import Gate, Report, Verdict
 from farm.verify.name import parse_name
+from farm.verify.platform import PackageLookup
 from farm.verify.wheel import Archive, read_archive
 
 _UNFIT: Final = frozenset(
     {Gate.READABLE, Gate.NAME, Gate.PATHS, Gate.METADATA, Gate.RECORD, Gate.ELF, Gate.JOB}
 )
 ILLEGAL: Final = "illegal-instruction"
+NO_WHEEL: Final = "no-wheel"
+"""Name of the finding that pip has no wheel for a requirement, which is then the verdict's subject."""
+
 _CRASHES: Final = 5
 _SAID: Final = 3
 _LONGEST: Final = 400
@@ -60,7 +64,7 @@ class Trial:
     recipe: Recipe = DEFAULT
     python_tag: str = ""
     beside: tuple[Path, ...] = ()
-    packages: Packages | None = None
+    packages: PackageLookup | None = None
 
 
 def prove(room: CleanRoom, trial: Trial, log: Path) -> tuple[Verdict, ...]:
@@ -159,9 +163,9 @@ class _Proof:
         command = pip_command(trial.wheel.name, requirements, trial.index_url)
         ended = self._stage.install(venv, python, command)
         if ended.ok:
-            evidence = (
-                f"pip installed {installed(ended.tail)} from {trial.index_url} in {ended.seconds:.1f} s"
-            )
+            staged = ", ".join(wheel.name for wheel in trial.beside)
+            source = f"{trial.index_url} and what is staged ({staged})" if staged else trial.index_url
+            evidence = f"pip installed {installed(ended.tail)} from {source} in {ended.seconds:.1f} s"
             return self._verdict(gate, ok=True, evidence=evidence)
         if ended.stop is not None:
             why = ended.why(self._room.limits(self._room.install_s))
@@ -169,7 +173,10 @@ class _Proof:
         refused = refusal(ended.tail, trial.index_url)
         if refused.room:
             raise RoomError(f"{trial.wheel.name}: {refused.evidence}", hint=refused.hint)
-        return self._verdict(gate, ok=False, evidence=refused.evidence, hint=refused.hint)
+        failed = self._verdict(
+            gate, ok=False, evidence=refused.evidence, hint=refused.hint, subject=refused.lacking
+        )
+        return replace(failed, verdict=NO_WHEEL) if refused.lacking else failed
 
     def _imports(self, modules: Sequence[str], cpu: str) -> list[Verdict]:
         """Import all in one process; after a crash, go on behind the module that crashed, in another one."""

@@ -53,6 +53,9 @@ STEPS: Final = (
         nodes TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    ALTER TABLE job ADD COLUMN proved_with TEXT NOT NULL DEFAULT '[]';
+    """,
 )
 
 

@@ -28,6 +28,7 @@ from farm.recipe import DEFAULT, Recipe
 from farm.store import Job, State, Store, controller_lock
 from farm.upstream import sha256_of
 from tests.integration.nodekit import gated, make_sdist
+from tests.integration.roomkit import Room
 from tests.unit.test_nodes import FACTS
 from tests.unit.verify.wheelkit import write_wheel
 
@@ -115,13 +116,16 @@ class Farm:
             store.enqueue(spec)
         return spec
 
-    def wheel(self, project: str) -> Path:
-        """A wheel that passes every gate."""
-        return write_wheel(self.directory, f"{project}-1.0-cp313-cp313-manylinux_2_39_riscv64.whl")
+    def wheel(self, project: str, *requires: str) -> Path:
+        """A wheel that passes every gate, and needs something when it is installed."""
+        metadata = f"Metadata-Version: 2.1\nName: {project}\nVersion: 1.0\n"
+        metadata += "".join(f"Requires-Dist: {text}\n" for text in requires)
+        name = f"{project}-1.0-cp313-cp313-manylinux_2_39_riscv64.whl"
+        return write_wheel(self.directory, name, metadata=metadata)
 
-    def gated(self, project: str) -> str:
+    def gated(self, project: str, *requires: str) -> str:
         """A backend that waits for the gate, then leaves a right riscv64 wheel."""
-        wheel = self.wheel(project)
+        wheel = self.wheel(project, *requires)
         return gated(self.gate(project), wheel.name, f"pathlib.Path({str(wheel)!r}).read_bytes()")
 
     def gate(self, project: str) -> Path:
@@ -213,6 +217,7 @@ class Farm:
                     "tempo": asdict(self.tempo),
                     "user_timeout_s": self.user_timeout_s,
                     "index": self.index,
+                    "room": self.prove is not None,
                 }
             )
         )
@@ -257,6 +262,7 @@ def main(config: Path) -> None:
         Tempo(**content["tempo"]),
         recorder=Writer(),
         index=content["index"],
+        prove=Room(Path(content["directory"])) if content["room"] else None,
     ).run()
 
 

@@ -36,7 +36,9 @@ def test_a_job_s_life(store: Store) -> None:
     job = store.built(JOB, "demo.whl", "cd" * 32, "{}")
     assert (job.state, job.wheel, job.wheel_sha256) == (State.BUILT, "demo.whl", "cd" * 32)
     assert not job.state.ended
-    store.advance(JOB, State.VERIFIED)
+    assert store.advance(JOB, State.STAGED).state.collected
+    job = store.verified(JOB, ["other.2", "base.1"])
+    assert (job.state, job.proved_with) == (State.VERIFIED, ("base.1", "other.2"))
     job = store.advance(JOB, State.PUBLISHED)
     assert job.state.ended
     assert job.duration_s is not None
