@@ -106,11 +106,11 @@ def dispatch(
         reporter=reporter,
         policy=policy,
         tempo=tempo,
-        prove=_clean_room(index, paths) if index.clean_room else None,
+        prove=_clean_room(index, paths, upstream) if index.clean_room else None,
     )
 
 
-def _clean_room(index: IndexHost, paths: Paths) -> Prove:
+def _clean_room(index: IndexHost, paths: Paths, upstream: Upstream) -> Prove:
     """Return what proves wheels by execution; dependencies come from the index that users have.
 
     Raises:
@@ -123,10 +123,20 @@ def _clean_room(index: IndexHost, paths: Paths) -> Prove:
         raise RoomError(error.message, hint=f"{error.hint}; {WITHOUT_ROOM}") from error
 
     def prove(job: Job, wheel: Path, report: Report, beside: tuple[Path, ...]) -> Report:
-        trial = Trial(wheel, index.simple_url, job.spec.recipe, job.spec.python, beside, packages)
+        recipe = job.spec.recipe
+        sdist = _tests_of(job, upstream, paths) if recipe.test_sources else None
+        trial = Trial(wheel, index.simple_url, recipe, job.spec.python, beside, sdist, packages)
         return proved(report, room, trial, paths.proof(job.attempt_id))
 
     return prove
+
+
+def _tests_of(job: Job, upstream: Upstream, paths: Paths) -> Path:
+    """Return a job's sdist, checked; usually it is still here."""
+    try:
+        return _fetch(job.spec, upstream, paths)
+    except FarmError as error:
+        raise RoomError(f"{job.job_id}: its tests can't be had: {error.message}", hint=error.hint) from error
 
 
 def run(
