@@ -8,7 +8,7 @@ import os
 import re
 import zipfile
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion
@@ -80,7 +80,7 @@ def _content(filename: str, stream: io.BufferedReader) -> tuple[str, int, bytes]
     return sha256, stream.tell(), read_metadata(filename, stream)
 
 
-def read_metadata(filename: str, stream: io.BufferedReader | io.BytesIO) -> bytes:
+def read_metadata(filename: str, stream: IO[bytes]) -> bytes:
     """Return an open wheel's METADATA, byte for byte. Raises WheelError."""
     try:
         with zipfile.ZipFile(stream) as archive:
