@@ -11,7 +11,7 @@ import requests
 from farm.errors import PublishError, WheelError
 from farm.index import IndexTree, add_wheel, build_index
 from farm.index.crawl import crawl
-from farm.index.filename import parse
+from farm.index.filename import normalised, parse
 from farm.index.journal import Entry, Kind, note
 from farm.index.lock import tree_lock
 from farm.index.remote import push
@@ -69,10 +69,10 @@ def change(paths: Paths, host: IndexHost, act: Callable[[IndexTree], Collection[
     """
     index = IndexTree(paths.tree, base_url=host.url)
     with tree_lock(index):
-        projects = act(index)
+        projects = {str(normalised(name)) for name in act(index)}
         changed = build_index(index, projects)
         push(paths.tree, host)
-        left = set(projects) & set(index.recorded())
+        left = projects & set(index.recorded())
     check(host, left, {})
     return changed
 

@@ -56,7 +56,7 @@ def push(tree: Path, host: IndexHost) -> None:
         "--delay-updates",
     )
     if gone := _gone(tree):
-        # What the source lacks is removed; but rsync wants to see the folders, even of a project that is gone.
+        # What the source lacks is removed; but rsync wants to see folders, even of a project that is gone.
         with tempfile.TemporaryDirectory(prefix="wheelfarm-gone-") as source:
             for name in gone:
                 (Path(source) / name).parent.mkdir(parents=True, exist_ok=True)
