@@ -19,6 +19,7 @@ from farm.cli.common import (
     State_,
     UpstreamUrl,
     console,
+    errors,
     print_json,
     show_error,
 )
@@ -142,6 +143,8 @@ def publish(
             )
     with controller_lock(paths.lock):
         done = publish_wheels(wheels, paths, index)
+    if done.warning:
+        errors.print(f"warning: {done.warning}", markup=False, soft_wrap=True)
     console.print(
         f"published {len(done.files)} files, {done.pages} pages changed: {index.simple_url}", soft_wrap=True
     )
