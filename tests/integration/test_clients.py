@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import platform
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from farm.index import stats
 from farm.index.refresh import refresh
 from tests.integration.clientkit import OLDEST_PIP, Client, bare, installed, make_client
 from tests.integration.indexkit import Line, Site
+from tests.integration.nodekit import until
 
 pytestmark = pytest.mark.integration
 ANY = "py3-none-any.whl"
@@ -230,5 +237,54 @@ def test_installers_never_meet_the_bounds(clients: dict[str, Client], tmp_path: 
         assert len(installed(tmp_path / "uv")) == len(names)
         assert {line.status for line in seen} == {200}
         assert len(seen) == 3 * len(names), "page, metadata, wheel"
+    finally:
+        site.stop()
+
+
+def count_downloads(site: Site) -> dict[str, Any]:
+    """Run the counter as the index host does: one file, alone, with nothing installed."""
+    command = [sys.executable, "-I", "-S", str(Path(stats.__file__)), "--log", str(site.nginx.access)]
+    command += ["--state", str(site.directory / "state.json"), "--out", str(site.root / "stats")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return dict(site.get("/stats/total.json").json())
+
+
+def test_downloads_are_counted_and_no_address_is_kept(clients: dict[str, Client], tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.publish(f"kit_a-1.0-{ANY}", f"kit_a-2.0-{ANY}")
+    site.start()
+    try:
+        for name, client in clients.items():
+            client.install(tmp_path / name, "kit-a", index=site.simple)
+        clients["uv-newest"].install(tmp_path / "old", "kit-a==1.0", index=site.simple)
+        site.get("/packages/kit-a/kit_a-1.0-py3-none-any.whl", Range="bytes=0-3")
+        site.ask("HEAD", "/packages/kit-a/kit_a-1.0-py3-none-any.whl")
+        site.get("/packages/kit-a/kit_a-9.0-py3-none-any.whl")
+        site.mark()
+        total = count_downloads(site)
+        assert total["projects"] == {"kit-a": {"1.0": 1, "2.0": 3}}
+        assert total["pythons"] == {f"{sys.version_info.major}.{sys.version_info.minor}": 4}
+        newest = {
+            " ".join([name.split("-")[0], ".".join(clients[name].version.split(".")[:2])]) for name in clients
+        }
+        assert set(total["installers"]) == newest
+        assert total["machines"] == {platform.machine(): 4}
+        # As logrotate does it: another name, then nginx is told; what it wrote in between is not lost.
+        log = site.nginx.access
+        log.rename(log.with_name("access.log.1"))
+        clients["uv-newest"].install(tmp_path / "between", "kit-a", index=site.simple)
+        time.sleep(1.2)
+        assert site.nginx.process is not None
+        site.nginx.process.send_signal(signal.SIGUSR1)
+        until(log.exists, "nginx to open its log")
+        clients["uv-newest"].install(tmp_path / "after", "kit-a", index=site.simple)
+        site.mark()
+        assert count_downloads(site)["projects"] == {"kit-a": {"1.0": 1, "2.0": 5}}
+        assert count_downloads(site)["downloads"] == 6
+        day = site.get("/stats/days/" + total["days"][0] + ".json").json()
+        assert day["projects"]["kit-a"]["1.0"] == 1
+        for path in (log, log.with_name("access.log.1"), tmp_path / "state.json", site.nginx.log):
+            assert "127.0.0.1" not in path.read_text()
     finally:
         site.stop()
