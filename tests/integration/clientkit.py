@@ -60,8 +60,9 @@ class Client:
 
 
 def bare() -> dict[str, str]:
-    """Return the environment without what tells pip or uv where to look."""
-    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("PIP_", "UV_"))}
+    """Return the environment without what tells pip or uv where to look, and whom to trust."""
+    settings = ("PIP_", "UV_", "SSL_CERT_", "REQUESTS_CA_", "CURL_CA_")
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(settings)}
     return {**kept, "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "UV_NO_CONFIG": "1"}
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from farm.index import stats
 from farm.index.refresh import refresh
-from tests.integration.clientkit import OLDEST_PIP, Client, bare, installed, make_client
+from tests.integration.clientkit import OLDEST_PIP, Client, bare, installed
 from tests.integration.indexkit import Line, Site
 from tests.integration.nodekit import until
 
@@ -23,14 +23,6 @@ pytestmark = pytest.mark.integration
 ANY = "py3-none-any.whl"
 LARGE = b"#" * 200_000
 JANUARY, MARCH, MAY = 1_767_225_600, 1_772_323_200, 1_777_593_600  # 2026, the first day at midnight, UTC
-
-
-@pytest.fixture(scope="session")
-def clients(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Client]:
-    """The installers, made once; a machine without a package index can't run these tests, and fails."""
-    folder = tmp_path_factory.mktemp("clients")
-    wanted = {"pip-oldest": f"pip=={OLDEST_PIP}", "pip-newest": "pip", "uv-newest": "uv"}
-    return {name: make_client(folder / name, name, what) for name, what in wanted.items()}
 
 
 @pytest.fixture(params=["pip-oldest", "pip-newest", "uv-newest"])
