@@ -13,7 +13,7 @@ PART: Final = ".part"
 
 
 def write_file(
-    path: Path,
+    path: Path | str,
     fill: Callable[[BinaryIO], object],
     mode: int = 0o644,
     *,
@@ -50,7 +50,7 @@ def write_file(
             os.unlink(temporary)  # noqa: PTH108
         raise
     if folder_too:
-        sync_folder(path.parent)
+        sync_folder(folder)
 
 
 def _create(path: str, folder: str) -> int:
@@ -62,7 +62,7 @@ def _create(path: str, folder: str) -> int:
         return os.open(path, flags, 0o600)
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path | str) -> None:
     """Make the renames in a folder last. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from farm.index.filename import normalised
 from farm.index.gone import add_gone
+from farm.index.listing import METADATA, Listing, Stat, list_project
 from farm.index.pypi import newest, pypi_json
-from farm.index.record import Record, Stat, write_record
+from farm.index.record import Record, made_of, read_record, write_record
 from farm.index.render import PAGES, project_html, project_json, root_html, root_json, write_pages
-from farm.index.scan import METADATA, scan_project
+from farm.index.scan import Scan, scan_project
 from farm.index.write import remove, write_changed
+from farm.provenance.names import BESIDE
 
 if TYPE_CHECKING:
     from farm.index.model import ProjectIndex
@@ -36,7 +38,7 @@ def build_index(
 
     Raises PublishError or WheelError at what can't be in an index; every page is then as it was, or right.
     """
-    before = recorded(tree)
+    before = set(tree.recorded())
     if projects is None or not before:
         asked = {*tree.projects(), *before}
     else:
@@ -44,29 +46,23 @@ def build_index(
     # All is read before a page is written: what is refused changes no page.
     scans = {}
     for name in sorted(asked):
-        scan = scan_project(tree.packages, tree.records, name, full=full)
-        if full or scan.differs or scan.wrote or not _is_made(tree, scan.record):
-            scans[name] = scan
+        listing = list_project(tree.packages / name)
+        if full or not _is_made(tree, listing):
+            scans[name] = scan_project(listing, tree.records, full=full)
     present = (before - scans.keys()) | {name for name, scan in scans.items() if scan.record.index.files}
-    changed = {f"packages/{name}/{file}" for name, scan in scans.items() for file in scan.wrote}
+    changed = {f"packages/{name}/{file}" for name, scan in scans.items() for file in scan.changed}
     for name, scan in scans.items():
         add_gone(tree.records, name, scan.lost)
         if name in present:
             changed |= _make(tree, scan.record)
     root = write_pages(tree.simple, root_html(present), root_json(present))
     changed |= {path.relative_to(tree.root).as_posix() for path in root}
+    for scan in scans.values():
+        changed |= _remove_doomed(tree, scan)
     stale = asked - present
     if projects is None:
         stale |= _paged(tree) - present
     return frozenset(changed.union(*(_unmake(tree, name) for name in sorted(stale))))
-
-
-def recorded(tree: IndexTree) -> set[str]:
-    """Return the projects that have a record."""
-    with suppress(FileNotFoundError):
-        names = [entry.name for entry in os.scandir(tree.records)]
-        return {name.removesuffix(".json") for name in names if name.endswith(".json")}
-    return set()
 
 
 def _paged(tree: IndexTree) -> set[str]:
@@ -80,11 +76,10 @@ def _pages(project: str) -> tuple[str, ...]:
     return (*(f"simple/{project}/{page}" for page in PAGES), f"pypi/{project}.json")
 
 
-def _is_made(tree: IndexTree, record: Record) -> bool:
-    """Whether a record's pages are as they were when they were made of it."""
-    if record.made_by != _made_by(tree) or not record.pages:
-        return not record.index.files
-    return all(_stat(tree, page) == held for page, held in record.pages.items())
+def _is_made(tree: IndexTree, listing: Listing) -> bool:
+    """Whether a project's pages were made of these very files, and are as they were then."""
+    pages = made_of(str(tree.records), listing.folder.name, listing.digest(), _made_by(tree))
+    return bool(pages) and all(_stat(tree, page) == tuple(held) for page, held in pages.items())
 
 
 def _stat(tree: IndexTree, page: str) -> Stat | None:
@@ -109,6 +104,20 @@ def _make(tree: IndexTree, record: Record) -> set[str]:
     stats = {page: held for page in _pages(index.project) if (held := _stat(tree, page))}
     write_record(tree.records, replace(record, pages=stats, made_by=_made_by(tree)))
     return {path.relative_to(tree.root).as_posix() for path in changed}
+
+
+def _remove_doomed(tree: IndexTree, scan: Scan) -> set[str]:
+    """Remove the files that no page has a link to any more, then strike them out of the record."""
+    record, project = scan.record, scan.record.index.project
+    if not record.doomed:
+        return set()
+    names = [f"{name}{suffix}" for name in record.doomed for suffix in ("", METADATA, *BESIDE)]
+    removed = {f"packages/{project}/{name}" for name in names if remove(tree.packages / project / name)}
+    if record.index.files:
+        seen = list_project(tree.packages / project).digest()
+        written = read_record(tree.records, project) or record
+        write_record(tree.records, replace(written, doomed=(), seen=seen))
+    return removed
 
 
 def _metadata(tree: IndexTree, index: ProjectIndex) -> bytes:

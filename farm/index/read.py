@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import zipfile
 from functools import lru_cache
@@ -35,12 +36,19 @@ def read_wheel(path: Path) -> tuple[PublishedFile, bytes]:
     Raises InputError if it can't be opened, WheelError if it is no wheel or its METADATA disagrees with its
     file name.
     """
-    name = parse(path.name)
+    return read_in(
+        str(path.parent), path.name, has_provenance=path.with_name(path.name + PROVENANCE).is_file()
+    )
+
+
+def read_in(folder: str, filename: str, *, has_provenance: bool) -> tuple[PublishedFile, bytes]:
+    """Return the same of a wheel in a folder whose files are known already; see :func:`read_wheel`."""
+    name = parse(filename)
     try:
-        with path.open("rb") as stream:
-            sha256, size, metadata = _content(path.name, stream)
+        with open(f"{folder}/{filename}", "rb") as stream:  # noqa: PTH123 - there are many
+            sha256, size, metadata = _content(filename, stream)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}", hint="name a wheel that exists") from error
+        raise InputError(f"{folder}/{filename}: {error.strerror}", hint="name a wheel that exists") from error
     fields, _ = headers(metadata)
     stated = fields.get("name", [""])[0], fields.get("version", [""])[0]
     try:
@@ -48,16 +56,16 @@ def read_wheel(path: Path) -> tuple[PublishedFile, bytes]:
     except InvalidVersion:
         agrees = False
     if not agrees:
-        raise WheelError(f"{path.name}: its METADATA is of {stated[0]} {stated[1]}", hint=_HINT)
-    requires = _specifier(fields.get("requires-python", [""])[0], path.name)
+        raise WheelError(f"{filename}: its METADATA is of {stated[0]} {stated[1]}", hint=_HINT)
+    requires = _specifier(fields.get("requires-python", [""])[0], filename)
     file = PublishedFile(
-        filename=path.name,
+        filename=filename,
         project=name.project,
         version=str(name.version),
         sha256=sha256,
         size=size,
         requires_python=requires or None,
-        has_provenance=path.with_name(path.name + PROVENANCE).is_file(),
+        has_provenance=has_provenance,
         metadata_sha256=hashlib.sha256(metadata).hexdigest(),
     )
     return file, metadata
@@ -65,10 +73,9 @@ def read_wheel(path: Path) -> tuple[PublishedFile, bytes]:
 
 def _content(filename: str, stream: io.BufferedReader) -> tuple[str, int, bytes]:
     """Return a wheel's sha256, its size and its METADATA; a large one is not read into memory."""
-    whole = stream.read(_SMALL + 1)
-    if len(whole) <= _SMALL:
+    if os.fstat(stream.fileno()).st_size <= _SMALL:
+        whole = stream.read()
         return hashlib.sha256(whole).hexdigest(), len(whole), read_metadata(filename, io.BytesIO(whole))
-    stream.seek(0)
     sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     return sha256, stream.tell(), read_metadata(filename, stream)
 

@@ -16,11 +16,10 @@ from typing import Any, Final
 from packaging.utils import NormalizedName
 
 from farm.errors import PublishError
+from farm.index.listing import Stat
 from farm.index.model import ProjectIndex, ProjectStatus, PublishedFile
 from farm.index.write import write_changed
 
-Stat = tuple[int, int]
-"""Size in bytes and mtime in nanoseconds."""
 _FIELDS: Final = (
     "version",
     "sha256",
@@ -44,6 +43,10 @@ class Record:
     """Pages by their path in the tree; empty: they are yet to be made."""
     made_by: str = ""
     """What else the pages depend on: the renderer, and the index's address."""
+    doomed: tuple[str, ...] = ()
+    """Files that are to go: their links first, then themselves."""
+    seen: str = ""
+    """A digest of the folder's listing; while that is the same, nothing else need be looked at."""
 
     @classmethod
     def empty(cls, project: NormalizedName) -> Record:
@@ -52,15 +55,14 @@ class Record:
 
     def with_index(self, index: ProjectIndex) -> Record:
         """Return it with another index, whose pages are yet to be made."""
-        return replace(self, index=index, pages={})
+        return replace(self, index=index, pages={}, seen="")
 
 
 def read_record(folder: Path, project: str) -> Record | None:
     """Read a project's record; None if there is none. Raises PublishError at one that makes no sense."""
     path = folder / f"{project}.json"
     try:
-        content = json.loads(path.read_bytes())
-        return _record(NormalizedName(project), content)
+        return _record(NormalizedName(project), json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -70,6 +72,20 @@ def read_record(folder: Path, project: str) -> Record | None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         hint = "restore it from a backup; without it, upload times are made anew and yanks are lost"
         raise PublishError(f"{path}: not a record of the index", hint=hint) from error
+
+
+def made_of(folder: str, project: str, seen: str, made_by: str) -> Mapping[str, Stat]:
+    """Return the pages that were made of a listing of a project's folder; none if another one was recorded.
+
+    It is what a build asks about each project where nothing changed, so it takes no time for the rest of a
+    record.
+    """
+    try:
+        with open(f"{folder}/{project}.json", "rb") as stream:  # noqa: PTH123 - there are many
+            content = json.load(stream)
+        return content["pages"] if (content["seen"], content["made_by"]) == (seen, made_by) else {}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}  # read_record tells why
 
 
 def write_record(folder: Path, record: Record) -> bool:
@@ -86,6 +102,8 @@ def write_record(folder: Path, record: Record) -> bool:
         "status": index.status.value,
         "status_reason": index.status_reason,
         "made_by": record.made_by,
+        "seen": record.seen,
+        "doomed": record.doomed,
         "pages": record.pages,
         "files": files,
     }
@@ -106,4 +124,6 @@ def _record(project: NormalizedName, content: dict[str, Any]) -> Record:
         mtimes=mtimes,
         pages={name: (int(str(size)), int(str(at))) for name, (size, at) in content["pages"].items()},
         made_by=str(content["made_by"]),
+        doomed=tuple(str(name) for name in content["doomed"]),
+        seen=str(content["seen"]),
     )

@@ -4,44 +4,40 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import stat
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from farm.errors import PublishError
 from farm.files import PART, sync_folder
 from farm.index.filename import normalised, parse
-from farm.index.read import read_wheel
+from farm.index.gone import read_gone
+from farm.index.listing import METADATA, sweep
+from farm.index.read import read_in
 from farm.index.record import Record, read_record
-from farm.index.write import remove, write_changed, writing
-from farm.provenance.names import BESIDE, PROVENANCE
+from farm.index.write import write_changed, writing
+from farm.provenance.names import PROVENANCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from farm.index.listing import Listing
     from farm.index.model import PublishedFile
-
-METADATA: Final = ".metadata"
-"""Suffix of a wheel's METADATA beside it (PEP 658)."""
-_SUFFIXES: Final = (METADATA, *BESIDE)
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A project's record as its files now are, and how it differs from the one that was kept."""
+    """A project's record as its files now are."""
 
     record: Record
     lost: tuple[PublishedFile, ...]
     """Recorded files that are no more."""
-    differs: bool
-    wrote: tuple[str, ...]
-    """Names of the METADATA files that were written or removed beside wheels."""
+    changed: frozenset[str]
+    """Names of files beside wheels that were written or removed."""
 
 
-def scan_project(packages: Path, records: Path, project: str, *, full: bool = False) -> Scan:
+def scan_project(listing: Listing, records: Path, *, full: bool = False) -> Scan:
     """Compare a project's files with its record, and bring the METADATA files beside them up to date.
 
     Only files whose size or mtime differ from the record are read; with ``full``, all are. A file that no
@@ -50,109 +46,82 @@ def scan_project(packages: Path, records: Path, project: str, *, full: bool = Fa
     Raises PublishError at a file that does not belong here, or whose content is not the one recorded;
     WheelError at a wheel that can't be read.
     """
-    folder = packages / project
+    project = listing.folder.name
     known = read_record(records, project) or Record.empty(normalised(project))
-    entries = _entries(folder)
-    wheels = sorted(name for name in entries if name.endswith(".whl") and not name.startswith("."))
-    wrote = _sweep(folder, entries, set(wheels))
+    swept = {name for name in sweep(listing) if not name.endswith(PART)}
     held = {file.filename: file for file in known.index.files}
-    files: dict[str, PublishedFile] = {}
-    mtimes = {}
-    for name in wheels:
-        status = entries[name].stat(follow_symlinks=False)
-        file, mtimes[name] = held.get(name), status.st_mtime_ns
-        beside = name + METADATA in entries, name + PROVENANCE in entries
-        if (
-            file is None
-            or full
-            or beside != (True, file.has_provenance)
-            or ((file.size, known.mtimes[name]) != (status.st_size, status.st_mtime_ns))
-        ):
-            if not stat.S_ISREG(status.st_mode):
-                raise _foreign(folder, name)
-            new, metadata = _read(folder / name, project, status.st_mtime)
-            if write_changed(folder / (name + METADATA), metadata, folder_too=False):
-                wrote.append(name + METADATA)
-            file = _carried(new, file)
-        files[name] = file
-    if wrote and wheels:
-        with writing(folder):
-            sync_folder(folder)
+    files, written = _files(listing, records, known, held, full=full)
     record = known
     if files != held:
-        _refuse_doubles(project, list(files.values()))
+        _refuse_doubles(project, files)
         ordered = tuple(sorted(files.values(), key=lambda file: file.sort_key))
         record = known.with_index(replace(known.index, files=ordered))
-    if mtimes != known.mtimes:
-        record = replace(record, mtimes=mtimes)
+    mtimes = {name: mtime_ns for name, (_, mtime_ns) in listing.wheels.items()}
+    kept = {name for name in listing.others if not name.endswith(PART)} - swept
+    seen = replace(listing, others=frozenset(kept | {name + METADATA for name in files})).digest()
     lost = tuple(file for name, file in held.items() if name not in files)
-    return Scan(record, lost, record is not known, tuple(wrote))
+    return Scan(replace(record, mtimes=mtimes, seen=seen), lost, frozenset(swept | written))
 
 
-def _entries(folder: Path) -> Mapping[str, os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name: entry for entry in entries}
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        hint = "check the index directory's permissions"
-        raise PublishError(f"{folder}: {error.strerror}", hint=hint) from error
+def _files(
+    listing: Listing, records: Path, known: Record, held: Mapping[str, PublishedFile], *, full: bool
+) -> tuple[dict[str, PublishedFile], set[str]]:
+    """Return a project's files by name, those read that changed, and the names of METADATA files written."""
+    files: dict[str, PublishedFile] = {}
+    written = set()
+    folder = str(listing.folder)
+    for name, (size, mtime_ns) in listing.wheels.items():
+        if name in known.doomed:
+            continue
+        file, metadata_name = held.get(name), name + METADATA
+        beside = metadata_name in listing.others, name + PROVENANCE in listing.others
+        same = file is not None and (file.size, known.mtimes[name]) == (size, mtime_ns)
+        if file is None or not same or full or beside != (True, file.has_provenance):
+            new, metadata = read_in(folder, name, has_provenance=beside[1])
+            if new.project != listing.folder.name:
+                hint = f"move it to packages/{new.project}"
+                where = f"packages/{listing.folder.name}/{name}"
+                raise PublishError(f"{where} is a wheel of {new.project}", hint=hint)
+            if write_changed(f"{folder}/{metadata_name}", metadata, folder_too=False):
+                written.add(metadata_name)
+            file = _carried(new, file) if file else _taken_over(new, listing.folder, records, mtime_ns)
+        files[name] = file
+    if written:
+        with writing(listing.folder):
+            sync_folder(listing.folder)
+    return files, written
 
 
-def _sweep(folder: Path, entries: Mapping[str, os.DirEntry[str]], wheels: set[str]) -> list[str]:
-    """Remove what a removed wheel or a killed build left; return the names of the former.
+def _taken_over(new: PublishedFile, folder: Path, records: Path, mtime_ns: int) -> PublishedFile:
+    """Return a file that no record has: of an index of an earlier version, or put there by hand.
 
-    Raises PublishError at what is nobody's.
+    Raises PublishError if other bytes had its name once (F06).
     """
-    swept = []
-    for name in entries:
-        if name in wheels:
-            continue
-        base = next((name.removesuffix(suffix) for suffix in _SUFFIXES if name.endswith(suffix)), None)
-        if base in wheels:
-            continue
-        left = base is not None and base.endswith(".whl")
-        if not left and not (name.startswith(".") and name.endswith(PART)):
-            raise _foreign(folder, name)
-        remove(folder / name)
-        if left:
-            swept.append(name)
-    return swept
+    gone = read_gone(records, new.project).get(new.filename, new.sha256)
+    if gone != new.sha256:
+        raise _not_published(new, gone)
+    built = _built_at(folder / new.filename) if new.has_provenance else None
+    return replace(new, upload_time=built or moment(mtime_ns / 1e9))
 
 
-def _foreign(folder: Path, name: str) -> PublishError:
-    return PublishError(
-        f"packages/{folder.name}/{name} does not belong into the index",
-        hint="move it away: there are wheels and what the farm writes beside them, and nothing else",
-    )
-
-
-def _read(path: Path, project: str, mtime: float) -> tuple[PublishedFile, bytes]:
-    file, metadata = read_wheel(path)
-    if file.project != project:
-        hint = f"move it to packages/{file.project}"
-        raise PublishError(f"packages/{project}/{file.filename} is a wheel of {file.project}", hint=hint)
-    published = _built_at(path) if file.has_provenance else None
-    return replace(file, upload_time=published or moment(mtime)), metadata
-
-
-def _carried(new: PublishedFile, old: PublishedFile | None) -> PublishedFile:
+def _carried(new: PublishedFile, old: PublishedFile) -> PublishedFile:
     """Return a file that was read again, with what was recorded. Raises PublishError if its bytes changed."""
-    if old is None:
-        return new
     if old.sha256 != new.sha256:
-        raise PublishError(
-            f"packages/{old.project}/{old.filename} is no longer what was published"
-            f" ({new.sha256[:12]}, not {old.sha256[:12]})",
-            hint="put the published wheel back; publish a rebuild by `farm publish`, under another build tag",
-        )
+        raise _not_published(new, old.sha256)
     return replace(new, upload_time=old.upload_time, yanked=old.yanked)
 
 
-def _refuse_doubles(project: str, files: list[PublishedFile]) -> None:
+def _not_published(new: PublishedFile, sha256: str) -> PublishError:
+    return PublishError(
+        f"packages/{new.project}/{new.filename} is not what was published"
+        f" ({new.sha256[:12]}, not {sha256[:12]})",
+        hint="put the published wheel back; publish a rebuild by `farm publish`, under another build tag",
+    )
+
+
+def _refuse_doubles(project: str, files: Mapping[str, PublishedFile]) -> None:
     seen: dict[object, str] = {}
-    for file in files:
+    for file in files.values():
         other = seen.setdefault(parse(file.filename).identity, file.filename)
         if other != file.filename:
             raise PublishError(

@@ -8,6 +8,7 @@ temporary file, fsync, rename. One writer at a time: :func:`farm.index.lock.tree
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +18,10 @@ from farm.errors import InputError, PublishError
 from farm.files import write_file
 from farm.index.filename import FileName, is_normalised, next_build_tag, normalised, parse, retagged
 from farm.index.gone import read_gone
+from farm.index.listing import METADATA, list_project
 from farm.index.read import read_wheel
 from farm.index.record import Record, read_record, write_record
-from farm.index.scan import METADATA, moment, scan_project
+from farm.index.scan import moment, scan_project
 from farm.index.write import write_changed, writing
 from farm.provenance.names import BESIDE, PROVENANCE, PUBLIC_KEYS
 
@@ -55,6 +57,14 @@ class IndexTree:
     def simple(self) -> Path:
         """The directory of the Simple API's pages."""
         return self.root / "simple"
+
+    def recorded(self) -> list[str]:
+        """List the projects that have a record."""
+        try:
+            names = [entry.name for entry in os.scandir(self.records)]
+        except FileNotFoundError:
+            return []
+        return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
     def wheels(self, project: str) -> list[Path]:
         """List a project's wheels, by name."""
@@ -114,7 +124,7 @@ def add_wheel(tree: IndexTree, wheel: Path, now: float | None = None) -> Publish
     """
     file, metadata = read_wheel(wheel)
     name, folder = parse(file.filename), tree.packages / file.project
-    record = scan_project(tree.packages, tree.records, file.project).record
+    record = scan_project(list_project(folder), tree.records).record
     gone = read_gone(tree.records, file.project)
     taken = {parse(other.filename).identity: (other.filename, other.sha256) for other in record.index.files}
     for filename, sha256 in gone.items():

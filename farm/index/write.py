@@ -11,21 +11,23 @@ from farm.errors import PublishError
 from farm.files import write_file
 
 
-def write_changed(path: Path, data: bytes, *, folder_too: bool = True) -> bool:
+def write_changed(path: Path | str, data: bytes, *, folder_too: bool = True) -> bool:
     """Write a file unless it has these bytes already; say whether it was written. Raises PublishError.
 
     nginx's ETag, and what rsync compares, are mtime in seconds and size: so mtime grows by a second at least.
     """
-    with writing(path):
+    try:
         try:
             held = os.stat(path)  # noqa: PTH116 - there are many, and a Path costs more than the question
         except FileNotFoundError:
             after = 0
         else:
-            if held.st_size == len(data) and path.read_bytes() == data:
+            if held.st_size == len(data) and Path(path).read_bytes() == data:
                 return False
             after = int(held.st_mtime) + 1
         write_file(path, lambda out: out.write(data), after=after, folder_too=folder_too)
+    except OSError as error:
+        raise _cant_write(path, error) from error
     return True
 
 
@@ -47,5 +49,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "check the index directory's permissions and free space"
-        raise PublishError(f"{path}: can't be written: {error.strerror}", hint=hint) from error
+        raise _cant_write(path, error) from error
+
+
+def _cant_write(path: Path | str, error: OSError) -> PublishError:
+    hint = "check the index directory's permissions and free space"
+    return PublishError(f"{path}: can't be written: {error.strerror}", hint=hint)
