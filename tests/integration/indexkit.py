@@ -7,12 +7,13 @@ import json
 import shutil
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import requests
 
 from farm.index import IndexTree, add_wheel, build_index
+from farm.index.record import read_record, write_record
 from tests.integration.nginxkit import Nginx
 from tests.integration.nodekit import until
 from tests.unit.verify.wheelkit import write_wheel
@@ -77,12 +78,36 @@ class Site:
         """The published tree, for what the farm itself does with it."""
         return IndexTree(self.root, self.url)
 
-    def publish(self, *filenames: str, **content: str) -> None:
-        """Publish small wheels with these names; see :func:`write_wheel` for what can be in them."""
+    def publish(
+        self,
+        *filenames: str,
+        requires: tuple[str, ...] = (),
+        requires_python: str = ">=3.9",
+        content: bytes = b"",
+        at: float | None = None,
+    ) -> None:
+        """Publish wheels with these names, requirements and a module of this content.
+
+        ``at`` is when, in seconds since the epoch.
+        """
         wheels = self.directory / "wheels"
         wheels.mkdir(exist_ok=True)
         for filename in filenames:
-            add_wheel(self.tree, write_wheel(wheels, filename, {}, **content))
+            name, version = filename.split("-")[:2]
+            lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+            lines += [f"Requires-Python: {requires_python}", *(f"Requires-Dist: {text}" for text in requires)]
+            metadata = "\n".join(lines) + "\n"
+            members = {f"{name}.py": content or f"version = {version!r}\n".encode()}
+            add_wheel(self.tree, write_wheel(wheels, filename, members, metadata=metadata), now=at)
+        build_index(self.tree)
+
+    def yank(self, filename: str, reason: str) -> None:
+        """Yank a file that was published."""
+        project = filename.split("-", maxsplit=1)[0].replace("_", "-").lower()
+        record = read_record(self.tree.records, project)
+        assert record is not None
+        files = [replace(f, yanked=reason) if f.filename == filename else f for f in record.index.files]
+        write_record(self.tree.records, record.with_index(replace(record.index, files=tuple(files))))
         build_index(self.tree)
 
     def clear(self) -> None:

@@ -40,7 +40,7 @@ def sites(servers: tuple[Site, Site]) -> tuple[Site, Site]:
         site.clear()
     ours, pypi = servers
     ours.publish(OURS, "own-1.0-py3-none-any.whl")
-    pypi.publish(OURS, THEIRS, NEWER, "elsewhere-1.0-py3-none-any.whl", requires_python=">=3.9")
+    pypi.publish(OURS, THEIRS, NEWER, "elsewhere-1.0-py3-none-any.whl")
     return servers
 
 
