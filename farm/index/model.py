@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from email.parser import BytesParser
 from email.policy import compat32
+from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -36,6 +37,14 @@ class PublishedFile:
     requires_python: str | None
     has_provenance: bool = False
     """Whether PEP 740's provenance object lies beside it."""
+    metadata_sha256: str | None = None
+    """Of the sidecar (PEP 658)."""
+    upload_time: str | None = None
+    """When it was published, ISO 8601 in UTC (PEP 700)."""
+    yanked: str | None = None
+    """Why it was yanked (PEP 592), which may be empty; None if it was not."""
+    url: str = ""
+    """Where it is; empty: in this index."""
 
     @classmethod
     def from_wheel(cls, path: Path) -> PublishedFile:
@@ -87,6 +96,25 @@ class PublishedFile:
         build = parse_name(self.filename).build
         digits = len(build) - len(build.lstrip("0123456789"))
         return (Version(self.version), int(build[:digits] or 0), build[digits:], self.filename)
+
+
+class ProjectStatus(StrEnum):
+    """What is said of a whole project (PEP 792)."""
+
+    ACTIVE = "active"
+    ARCHIVED = "archived"
+    QUARANTINED = "quarantined"
+    DEPRECATED = "deprecated"
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectIndex:
+    """All that the index has of one project."""
+
+    project: NormalizedName
+    files: tuple[PublishedFile, ...]
+    status: ProjectStatus = ProjectStatus.ACTIVE
+    status_reason: str = ""
 
 
 def _specifier(text: str, filename: str) -> str:

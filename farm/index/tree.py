@@ -8,6 +8,7 @@ file, fsync, rename. One writer at a time: the farm's lock.
 from __future__ import annotations
 
 import hashlib
+import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 from farm.errors import InputError, PublishError
 from farm.files import write_file
-from farm.index.model import PublishedFile
+from farm.index.model import ProjectIndex, ProjectStatus, PublishedFile
 from farm.index.render import render_home, render_project, render_root
 from farm.provenance.names import BESIDE, PROVENANCE, PUBLIC_KEYS
 from farm.verify.name import WheelName, parse_name
@@ -146,6 +147,24 @@ def _files(tree: IndexTree, project: str) -> list[PublishedFile]:
             hint = f"move it to packages/{file.project}"
             raise PublishError(f"packages/{project}/{file.filename} is a wheel of {file.project}", hint=hint)
     return files
+
+
+def read_project(tree: IndexTree, project: str) -> ProjectIndex:
+    """Read what the index has of a project: the wheels that are there, and what was recorded of them."""
+    record = tree.root / "records" / f"{project}.json"
+    said = json.loads(record.read_bytes()) if record.exists() else {}
+    noted = {item["filename"]: item for item in said.get("files", [])}
+    files = [
+        replace(
+            file,
+            upload_time=noted.get(file.filename, {}).get("upload_time"),
+            yanked=noted.get(file.filename, {}).get("yanked"),
+        )
+        for file in _files(tree, project)
+    ]
+    ordered = tuple(sorted(files, key=lambda file: file.sort_key))
+    status = ProjectStatus(said.get("status", ProjectStatus.ACTIVE))
+    return ProjectIndex(canonicalize_name(project), ordered, status, said.get("status_reason", ""))
 
 
 def _update(tree: IndexTree, page: str, text: str) -> set[str]:
