@@ -6,7 +6,7 @@ All of it may be damaged, of another farm or of another version of this one: the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from email.parser import BytesParser
+from email.parser import HeaderParser
 from email.policy import compat32
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ from farm.site.text import clean, web_url
 from farm.verify.summary import in_one_line
 
 MOST_FINDINGS: Final = 12
+MOST_PASSED: Final = 4
 MOST_LINKS: Final = 12
 LONGEST_LABEL: Final = 60
 _ROLE, _GRAFTED, _CRATE = "wheel-farm:role", "grafted library", "crate"
@@ -80,7 +81,7 @@ def gates_of(data: bytes, filename: str, sha256: str) -> tuple[GateResult, ...]:
 
 
 def _gate(gate: str, verdicts: Sequence[_Verdict], filename: str) -> GateResult:
-    passed = [clean(verdict.evidence) for verdict in verdicts if verdict.outcome is Outcome.PASS]
+    passed = [verdict for verdict in verdicts if verdict.outcome is Outcome.PASS]
     # Failures first: they must not be among what is left out.
     remarks = [verdict for word in (Outcome.FAIL, Outcome.NOTE) for verdict in verdicts if verdict.outcome is word]
     findings = tuple(
@@ -93,8 +94,16 @@ def _gate(gate: str, verdicts: Sequence[_Verdict], filename: str) -> GateResult:
         for verdict in remarks[:MOST_FINDINGS]
     )
     worst = remarks[0].outcome if remarks else Outcome.PASS
-    summary = in_one_line(passed) if passed else ""
-    return GateResult(clean(gate), worst, summary, findings, max(0, len(remarks) - MOST_FINDINGS))
+    left_out = max(0, len(remarks) - MOST_FINDINGS)
+    return GateResult(clean(gate), worst, _passed(passed, filename), findings, left_out)
+
+
+def _passed(verdicts: Sequence[_Verdict], filename: str) -> tuple[str, ...]:
+    """Return what held, a line each; of many files, in one line what they have in common."""
+    if len(verdicts) > MOST_PASSED:
+        return (in_one_line([clean(verdict.evidence) for verdict in verdicts]),)
+    about = ("" if len(verdicts) == 1 or v.subject == filename else f"{v.subject}: " for v in verdicts)
+    return tuple(clean(f"{where}{v.evidence}") for where, v in zip(about, verdicts, strict=True))
 
 
 # -- bill of materials --------------------------------------------------------------------------------------
@@ -278,7 +287,8 @@ def _pin(item: _Dependency) -> str:
 
 def about_of(metadata: bytes) -> About:
     """Return what a METADATA file says of the project; its addresses become links only if they are harmless."""
-    message = BytesParser(policy=compat32).parsebytes(metadata, headersonly=True)
+    # It is UTF-8 (core metadata 2.1 and newer), which a parser of mail would take for damage.
+    message = HeaderParser(policy=compat32).parsestr(metadata.decode("utf-8", "replace"))
     licence = str(message.get("License-Expression") or message.get("License") or "")
     named = [str(value).partition(",")[::2] for value in message.get_all("Project-URL", [])]
     named = [(label, url) for label, url in named if web_url(url)]

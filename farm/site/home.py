@@ -25,10 +25,10 @@ _NAMESPACE: Final = uuid.UUID("5f0f1c0e-6a76-4a0c-8f0b-0c4f2d4a5b11")
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """Something to copy: what it is for, which file or shell it goes into, and its lines."""
+    """Something to copy: for which installer, when, which file or shell it goes into, and its lines."""
 
-    name: str
-    title: str
+    client: str
+    when: str
     where: str
     text: str
 
@@ -60,16 +60,21 @@ def snippets(base_url: str) -> tuple[Snippet, ...]:
     """Return the configuration of pip and uv for this index (docs/index.md says why it is like that)."""
     url = base_url or NOWHERE
     host = trusted_host(url) if base_url else ""
-    trust = f" --trusted-host {host}" if host else ""
-    pip = f"[global]\nindex-url = {url}simple/" + (f"\ntrusted-host = {host}" if host else "")
-    uv = f'[[tool.uv.index]]\nname = "riscv64"\nurl = "{url}simple/"\ndefault = true'
-    explicit = f'[[tool.uv.index]]\nname = "riscv64"\nurl = "{url}ours/simple/"\nexplicit = true\n\n[tool.uv.sources]\nNAME = {{ index = "riscv64" }}'
+    trust = f" \\\n  --trusted-host {host}" if host else ""
+    trusts = f"\ntrusted-host = {host}" if host else ""
+    index = '[[tool.uv.index]]\nname = "riscv64"\nurl = '
     return (
-        Snippet("pip-once", "pip, once", "shell", f"pip install --index-url {url}simple/{trust} NAME"),
-        Snippet("pip-always", "pip, always", "~/.config/pip/pip.conf", pip),
-        Snippet("uv-once", "uv, once", "shell", f"uv pip install --default-index {url}simple/ NAME"),
-        Snippet("uv-project", "uv, in a project", "pyproject.toml", uv),
-        Snippet("uv-explicit", "uv, for chosen packages only", "pyproject.toml", explicit),
+        Snippet("pip", "once", "shell", f"pip install{trust} \\\n  --index-url {url}simple/ NAME"),
+        Snippet("pip", "always", "~/.config/pip/pip.conf", f"[global]\nindex-url = {url}simple/{trusts}"),
+        Snippet("uv", "once", "shell", f"uv pip install \\\n  --default-index {url}simple/ NAME"),
+        Snippet("uv", "in a project", "pyproject.toml", f'{index}"{url}simple/"\ndefault = true'),
+        Snippet(
+            "uv",
+            "for chosen packages only",
+            "pyproject.toml",
+            f'{index}"{url}ours/simple/"\nexplicit = true\n\n'
+            '[tool.uv.sources]\nNAME = { index = "riscv64" }',
+        ),
     )
 
 

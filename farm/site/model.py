@@ -34,11 +34,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """What one gate says of one wheel; ``passed`` sums up all that held without a remark."""
+    """What one gate says of one wheel; ``passed`` is what held without a remark, summed up if it is much."""
 
     gate: str
     outcome: Outcome
-    passed: str
+    passed: tuple[str, ...]
     findings: tuple[Finding, ...]
     left_out: int = 0
     """Findings that are in the wheel's file of verdicts only."""

@@ -155,7 +155,7 @@ def result_of(seconds: float, node: str, **more: object) -> str:
 def _build(site: Site, clock: Clock, made: Made, version: str, python: str, node: str, records: dict[str, dict[str, object]]) -> None:
     """Build, verify and publish one wheel; some builds are lost or run out of memory on the way."""
     job = site.store.enqueue(spec_of(made, version, python))
-    seconds = made.minutes * 60 / (2.5 if node == "sg2044" else 1)
+    seconds = made.minutes * (60 if made.minutes < 1 else 240) / (2.5 if node == "sg2044" else 1)
     if made.name == "numpy" and node.startswith("bpi") and python == "cp312":
         _try(site, clock, job.job_id, node, seconds * 0.6)
         site.store.requeue(job.job_id, "the kernel killed cc1plus: out of memory", Failure.MEMORY, result_of(seconds * 0.6, node, message="the kernel killed cc1plus: out of memory"))
