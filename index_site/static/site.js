@@ -57,18 +57,18 @@
   const rank = (project, words) => {
     let worst = 0;
     for (const word of words) {
-      const at = project.name.indexOf(word);
+      // Names of projects are normalised (PEP 503).
+      const name = word.replace(/[-_.]+/g, "-");
+      const at = project.name.indexOf(name);
       const said = project.text.includes(word);
       if (at < 0 && !said) return null;
-      worst = Math.max(worst, project.name === word ? 0 : at === 0 ? 1 : at > 0 ? 2 : 3);
+      worst = Math.max(worst, project.name === name ? 0 : at === 0 ? 1 : at > 0 ? 2 : 3);
     }
     return worst;
   };
 
   const show = () => {
-    const text = input.value.trim().toLowerCase();
-    // Names of projects are normalised (PEP 503).
-    const words = text.split(/\s+/).filter(Boolean).map((word) => word.replace(/[-_.]+/g, "-"));
+    const words = input.value.trim().toLowerCase().split(/\s+/).filter(Boolean);
     const hits = projects
       .map((project) => ({ name: project.name, rank: rank(project, words) }))
       .filter((hit) => hit.rank !== null)
