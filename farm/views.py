@@ -12,7 +12,7 @@ from farm.errors import NodeError
 from farm.nodes import Facts, Node, unfit
 from farm.service import Planned
 from farm.store import Job, Mark, NodeMark
-from farm.verify import Gate, Report, Verdict
+from farm.verify import Gate, Report
 from farm.verify.model import printable
 from farm.verify.remote import Unread
 from farm.verify.summary import in_one_line

@@ -83,7 +83,9 @@ def gates_of(data: bytes, filename: str, sha256: str) -> tuple[GateResult, ...]:
 def _gate(gate: str, verdicts: Sequence[_Verdict], filename: str) -> GateResult:
     passed = [verdict for verdict in verdicts if verdict.outcome is Outcome.PASS]
     # Failures first: they must not be among what is left out.
-    remarks = [verdict for word in (Outcome.FAIL, Outcome.NOTE) for verdict in verdicts if verdict.outcome is word]
+    remarks = [
+        verdict for word in (Outcome.FAIL, Outcome.NOTE) for verdict in verdicts if verdict.outcome is word
+    ]
     findings = tuple(
         Finding(
             verdict.outcome,
@@ -150,7 +152,7 @@ def libraries_of(data: bytes, filename: str) -> tuple[Library, ...]:
         said = {item.name: item.value for item in component.properties}
         if said.get(_ROLE) == _GRAFTED:
             libraries.append(_library(component, said))
-    return tuple(libraries)
+    return tuple(sorted(libraries, key=lambda library: library.file))
 
 
 def _library(component: _Component, said: Mapping[str, str]) -> Library:
@@ -260,7 +262,9 @@ def origin_of(data: bytes, filename: str, sha256: str, keys: Iterable[Ed25519Pub
         ),
         build_packages=tuple(map(clean, external.recipe.apt_packages)),
         environment=tuple(
-            _pin(item) for item, role in zip(said.definition.dependencies, roles, strict=True) if role == "build environment"
+            _pin(item)
+            for item, role in zip(said.definition.dependencies, roles, strict=True)
+            if role == "build environment"
         ),
         crates=roles.count(_CRATE),
     )
@@ -273,8 +277,13 @@ def _board(said: _Internal) -> Board:
 
 def _toolchain(said: _Internal) -> Toolchain:
     compiler = said.compiler
-    words = map(clean, (said.python, compiler.gcc, compiler.gcc_march, compiler.rustc))
-    return Toolchain(*words, tools=tuple(map(clean, said.tools)))
+    return Toolchain(
+        python=clean(said.python),
+        gcc=clean(compiler.gcc),
+        march=clean(compiler.gcc_march),
+        rustc=clean(compiler.rustc),
+        tools=tuple(map(clean, said.tools)),
+    )
 
 
 def _pin(item: _Dependency) -> str:
@@ -286,7 +295,7 @@ def _pin(item: _Dependency) -> str:
 
 
 def about_of(metadata: bytes) -> About:
-    """Return what a METADATA file says of the project; its addresses become links only if they are harmless."""
+    """Return what a METADATA file says of the project; only harmless addresses become links."""
     # It is UTF-8 (core metadata 2.1 and newer), which a parser of mail would take for damage.
     message = HeaderParser(policy=compat32).parsestr(metadata.decode("utf-8", "replace"))
     licence = str(message.get("License-Expression") or message.get("License") or "")
@@ -295,7 +304,9 @@ def about_of(metadata: bytes) -> About:
     home = web_url(str(message.get("Home-page", "")))
     if home and home not in {web_url(url) for _, url in named}:
         named.insert(0, ("Homepage", home))
-    links = tuple(Link(clean(label, LONGEST_LABEL) or "Link", web_url(url)) for label, url in named[:MOST_LINKS])
+    links = tuple(
+        Link(clean(label, LONGEST_LABEL) or "Link", web_url(url)) for label, url in named[:MOST_LINKS]
+    )
     # A whole text of a licence, as old METADATA files have it, is no name of one.
     short = "" if "\n" in licence.strip() else clean(licence, 200)
     return About(clean(str(message.get("Summary", "")), 500), short, links)

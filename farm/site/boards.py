@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-
 from farm.errors import FarmError
 from farm.gantt import lanes
 from farm.nodes import Node
@@ -35,7 +34,9 @@ def boards_page(history: History, nodes: Sequence[Node], paths: Paths | None) ->
     names = [*present, *sorted(set(attempts) - set(present))]
     return BoardsPage(
         as_of=moment(history.as_of),
-        days=tuple(f"{datetime.fromtimestamp(ends - DAY_S * back, UTC):%Y-%m-%d}" for back in range(DAYS, 0, -1)),
+        days=tuple(
+            f"{datetime.fromtimestamp(ends - DAY_S * back, UTC):%Y-%m-%d}" for back in range(DAYS, 0, -1)
+        ),
         boards=tuple(
             _board(name, present.get(name), attempts.get(name, []), history, ends, paths, bool(nodes))
             for name in names
@@ -50,7 +51,7 @@ def _board(
     history: History,
     ends: int,
     paths: Paths | None,
-    inventory: bool,  # noqa: FBT001
+    inventory: bool,
 ) -> BoardView:
     rows = [build_row(attempt, history.jobs.get(attempt.job_id)) for attempt in attempts]
     noted = history.run.nodes.get(name, {}) if history.run else {}
@@ -151,8 +152,8 @@ def _spans(attempts: Sequence[Attempt], history: History, ends: int) -> tuple[Sp
 
 def _label(attempt: Attempt, history: History) -> str:
     job = history.jobs.get(attempt.job_id)
-    version = job.spec.version if job else ""
-    return f"{attempt.project} {version} {attempt.python}: {final_failure(attempt, job)}, {moment(attempt.leased_at)}"
+    what = f"{attempt.project} {job.spec.version if job else ''} {attempt.python}"
+    return f"{what}: {final_failure(attempt, job)}, {moment(attempt.leased_at)}"
 
 
 def _uses(attempts: Sequence[Attempt], history: History, ends: int) -> tuple[Use, ...]:

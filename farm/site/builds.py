@@ -14,6 +14,7 @@ from farm.store import Attempt, Job
 
 LOG_HEAD: Final = 256 << 10
 LOG_TAIL: Final = 768 << 10
+LONGEST_S: Final = 1e9
 SHOWN_LINES: Final = 200
 SHOWN_CHARACTERS: Final = 400
 # What is asked of a result's toolchain, in this order; the rest is in the provenance.
@@ -123,7 +124,7 @@ def _phases(result: Mapping[str, object]) -> tuple[Phase, ...]:
 
 
 def _seconds(value: object) -> float:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
+    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < LONGEST_S
     return round(float(value), 1) if known else 0.0  # type: ignore[arg-type]
 
 

@@ -146,6 +146,8 @@ class Wheel:
     gates_problem: str
     """Why its verdicts can't be shown; empty: they are."""
     libraries: tuple[Library, ...]
+    bill_problem: str
+    """Why its bill of materials can't be shown; empty: it is, or there is none."""
     origin: Origin | None
     provenance_problem: str
     """Why its provenance does not hold; empty: it does, or there is none."""

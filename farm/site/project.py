@@ -52,7 +52,9 @@ def project_pages(
     columns, rows = matrix(index, builds)
     for version, files in sorted(versions.items(), key=lambda item: Version(item[0]), reverse=True):
         wheels = tuple(shelf.wheel(file) for file in files)
-        for path in (project_path(index.project),) * (version == newest) + (project_path(index.project, version),):
+        for path in (project_path(index.project),) * (version == newest) + (
+            project_path(index.project, version),
+        ):
             yield ProjectPage(
                 path=path,
                 project=index.project,
@@ -71,7 +73,8 @@ def project_pages(
 
 
 def newest_version(files: Sequence[PublishedFile]) -> str:
-    """Return the version that an installer would choose: the highest that is final and not yanked, if any is."""
+    """Return the version that installers choose: the highest, final and not yanked if one is."""
+
     def rank(file: PublishedFile) -> tuple[bool, bool, Version]:
         version = Version(file.version)
         return (file.yanked is None, not version.is_prerelease, version)
@@ -82,7 +85,9 @@ def newest_version(files: Sequence[PublishedFile]) -> str:
 def project_row(index: ProjectIndex, about: About) -> ProjectRow:
     """Return a project as a line of the list of all projects."""
     newest = newest_version(index.files)
-    releases = [_release(index.project, version, files, about) for version, files in _by_version(index.files).items()]
+    releases = [
+        _release(index.project, version, files, about) for version, files in _by_version(index.files).items()
+    ]
     releases.sort(key=lambda release: (release.uploaded, Version(release.version)), reverse=True)
     return ProjectRow(
         project=index.project,
@@ -145,7 +150,10 @@ def matrix(index: ProjectIndex, builds: Builds) -> tuple[tuple[str, ...], tuple[
             row = cells.setdefault(file.version, {})
             row[column_of(word)] = _file_cell(file, word, row.get(column_of(word)))
     columns = sorted({column for row in cells.values() for column in row}, key=python_order)
-    uploaded = {version: max(f.upload_time or "" for f in files) for version, files in _by_version(index.files).items()}
+    uploaded = {
+        version: max(f.upload_time or "" for f in files)
+        for version, files in _by_version(index.files).items()
+    }
     rows = (
         MatrixRow(
             version,

@@ -97,7 +97,11 @@ class _Site:
         known = {attempt_id(attempt): attempt for attempt in self.history.attempts}
         for name, attempt in known.items():
             job = self.history.jobs[attempt.job_id]
-            if asked is not None and attempt.project not in asked and not self.stale(job.job_id, build_path(name)):
+            if (
+                asked is not None
+                and attempt.project not in asked
+                and not self.stale(job.job_id, build_path(name))
+            ):
                 continue
             text = read_log(self.paths.log(name)) if self.paths else b""
             if text:

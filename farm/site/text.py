@@ -51,12 +51,15 @@ def anchor(name: str) -> str:
 
 
 def _readable(text: str) -> str:
-    if text.isprintable() and not any(c in _STEERING for c in text):
+    if text.isprintable():
         return text
     return "".join(_kept(c) for c in text)
 
 
 def _kept(c: str) -> str:
-    if c in _STEERING or unicodedata.category(c) in {"Cc", "Cs", "Cn", "Co"}:
-        return " " if c.isspace() else "�"
-    return c
+    if c.isprintable():
+        return c
+    if c.isspace():
+        return " "
+    # What is merely invisible (a soft hyphen) goes; what was there to deceive, or is no text, leaves a mark.
+    return "" if unicodedata.category(c) == "Cf" and c not in _STEERING else "\N{REPLACEMENT CHARACTER}"

@@ -54,7 +54,7 @@ class Shelf:
         """Return a wheel with all that is known of it."""
         name, path = parse_name(file.filename), self.path(file)
         gates, gates_problem = _read(path, VERDICTS, lambda data: gates_of(data, file.filename, file.sha256))
-        libraries, _ = _read(path, SBOM, lambda data: libraries_of(data, file.filename))
+        libraries, bill_problem = _read(path, SBOM, lambda data: libraries_of(data, file.filename))
         origin, problem = _read(
             path, PROVENANCE, lambda data: origin_of(data, file.filename, file.sha256, self.keys)
         )
@@ -74,6 +74,7 @@ class Shelf:
             gates=gates or (),
             gates_problem=gates_problem,
             libraries=libraries or (),
+            bill_problem=bill_problem,
             origin=origin,
             provenance_problem=problem,
             build=build_path(origin.attempt) if origin and origin.attempt in self.builds else "",
@@ -110,7 +111,7 @@ def _beside(path: Path, file: PublishedFile) -> tuple[Link, ...]:
 
 
 def runs_on(name: WheelName) -> str:
-    """Say for which Pythons a wheel is: ``3.13``, ``3.13t`` (free-threaded), ``3.9+`` (stable ABI), ``any``."""
+    """Say for which Pythons a wheel is: ``3.13``, ``3.13t`` (free-threaded), ``3.9+`` (abi3), ``any``."""
     words = {_word(tag.interpreter, tag.abi) for tag in name.tags}
     return " ".join(sorted(words, key=python_order))
 

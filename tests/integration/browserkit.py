@@ -68,12 +68,14 @@ class Watched:
         watched = cls(page, base)
         page.on("console", lambda said: watched.note(said.type in {"error", "warning"}, said.text))
         page.on("pageerror", lambda error: watched.note(True, str(error)))
-        page.on("request", lambda asked: watched.note(not asked.url.startswith(base), f"asked for {asked.url}"))
+        page.on(
+            "request", lambda asked: watched.note(not asked.url.startswith(base), f"asked for {asked.url}")
+        )
         page.on("response", lambda got: watched.note(got.status >= 400, f"{got.status} {got.url}"))
         page.on("dialog", lambda dialog: watched.note(True, f"dialog: {dialog.message}"))
         return watched
 
-    def note(self, wrong: bool, what: str) -> None:  # noqa: FBT001  # the listeners' own form
+    def note(self, wrong: bool, what: str) -> None:  # the listeners' own form
         """Keep what went wrong."""
         if wrong:
             self.faults.append(f"{self.page.url}: {what}")
