@@ -13,8 +13,8 @@ from typing import Final
 import requests
 
 from farm.errors import PublishError, WheelError
+from farm.index import IndexTree, add_wheel, build_index
 from farm.index.crawl import crawl
-from farm.index.tree import IndexTree, add_wheel, build_index
 from farm.nodes import IndexHost
 from farm.paths import Paths
 from farm.provenance.check import checked_beside
@@ -91,7 +91,9 @@ def push(tree: Path, host: IndexHost) -> None:
     if (tree / PUBLIC_KEYS).exists():
         _rsync(tree, PUBLIC_KEYS, host)
     _rsync(tree, "simple", host, "--delete-after")
-    _rsync(tree, "index.html", host)
+    _rsync(tree, "pypi", host, "--delete-after")
+    if (tree / "index.html").exists():
+        _rsync(tree, "index.html", host)
 
 
 def _rsync(tree: Path, part: str, host: IndexHost, *options: str) -> None:

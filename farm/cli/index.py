@@ -10,8 +10,8 @@ import typer
 
 from farm.cli.common import console, errors
 from farm.errors import ExitCode, InputError
+from farm.index import IndexTree, build_index
 from farm.index.crawl import crawl
-from farm.index.tree import IndexTree, build_index
 
 app = typer.Typer(no_args_is_help=True, help="Build and check an index.")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
+from farm.index.scan import moment as rfc3339
 from farm.site.model import BuildRow
 from farm.site.text import clean, path_of
 from farm.store import Attempt, Job, Mark, NodeMark, Run, Store
@@ -52,9 +52,7 @@ def build_path(name: str) -> str:
 
 def moment(seconds: float | None) -> str:
     """Return a time as RFC 3339 writes it, in UTC and whole seconds; empty if there is none."""
-    if not seconds:
-        return ""
-    return f"{datetime.fromtimestamp(int(seconds), UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return rfc3339(seconds) if seconds else ""
 
 
 def outcome_of(attempt: Attempt) -> str:

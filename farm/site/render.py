@@ -1,4 +1,4 @@
-"""Pages as HTML, XML and JSON: templates of ``index_site/templates/site`` and the fields themselves."""
+"""Pages as HTML, XML and JSON: templates of ``index_site/templates`` and the fields themselves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNITS: Final = ("bytes", "KB", "MB", "GB", "TB")
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(SITE / "templates" / "site"),
+        loader=FileSystemLoader(SITE / "templates"),
         # Everything, whatever a template is called: all texts are strangers'.
         autoescape=True,
         undefined=StrictUndefined,

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from farm.errors import FarmError
 from farm.index import IndexTree, PublishedFile
+from farm.index.listing import METADATA
 from farm.provenance.dsse import read_public_keys
 from farm.provenance.names import PROVENANCE, SBOM, VERDICTS
 from farm.site.beside import about_of, gates_of, libraries_of, origin_of
@@ -21,7 +22,6 @@ from farm.site.text import clean, path_of
 from farm.verify.name import WheelName, parse_name
 from farm.verify.wheel import read_file
 
-METADATA: Final = ".metadata"
 _BESIDE: Final = ((VERDICTS, "verdicts"), (SBOM, "bill of materials"), (PROVENANCE, "provenance"))
 _CPYTHON: Final = re.compile(r"cp3([0-9]{1,2})")
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class Shelf:
         )
         return Wheel(
             filename=file.filename,
-            path=path_of("packages", file.project, file.filename),
+            path=file.path,
             version=file.version,
             build_tag=name.build,
             runs_on=runs_on(name),

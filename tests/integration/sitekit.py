@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Final
 from unittest.mock import patch
 
-from farm.index import IndexTree, add_wheel
+from farm.index import IndexTree, ProjectStatus, add_wheel, build_index
+from farm.index.change import set_status, yank
 from farm.nodes import Address, Node
 from farm.paths import Paths
 from farm.plan import JobSpec
 from farm.provenance.attach import attach
 from farm.provenance.key import publish_key
 from farm.recipe import DEFAULT, Recipe
-from farm.site.history import moment
 from farm.store import Failure, Mark, Store
 from farm.verify import Gate, Verdict, verify_wheel
 from tests.unit.provenance.kit import LIBRARY, record_json
@@ -178,7 +178,6 @@ def make_site(folder: Path) -> Site:
     clock = Clock()
     chance = random.Random(7)  # noqa: S311  # a simulation, the same in every run
     free = dict.fromkeys(BOARDS, BEGAN)
-    records: dict[str, dict[str, object]] = {}
     with patch("farm.store.store.time.time", clock):
         run = site.store.begin_run("lookahead")
         known = {
@@ -192,7 +191,7 @@ def make_site(folder: Path) -> Site:
                     for python in made.pythons:
                         node = min(free, key=lambda name: free[name])
                         clock.now = free[node]
-                        _build(site, clock, made, made.versions[round_], python, node, records)
+                        _build(site, clock, made, made.versions[round_], python, node)
                         free[node] = clock.now + 60 * chance.uniform(0.2, 2)
             free = {
                 name: max(at, BEGAN + (round_ + 1) * 140_000 + chance.uniform(0, 20_000))
@@ -201,8 +200,10 @@ def make_site(folder: Path) -> Site:
         clock.now = max(free.values())
         _failures(site, clock)
         site.store.mark("bpi-f3-2", Mark.QUARANTINED, "only 1411 MiB of disk are free; make room")
-    _records(tree, records)
+    yank(tree, "lxml", "6.1.2", "libxslt of this build leaks memory in long transformations; use 6.1.3")
+    set_status(tree, "greenlet", ProjectStatus.DEPRECATED, "Upstream ships riscv64 wheels now.")
     publish_key(paths.signing_key, tree.keys)
+    build_index(tree)
     _upstream(tree)
     return site
 
@@ -274,7 +275,6 @@ def _build(
     version: str,
     python: str,
     node: str,
-    records: dict[str, dict[str, object]],
 ) -> None:
     """Build, verify and publish one wheel; some builds are lost or run out of memory on the way."""
     job = site.store.enqueue(spec_of(made, version, python))
@@ -350,15 +350,9 @@ def _build(
     )
     site.paths.record(job.attempt_id).write_text(json.dumps(record))
     attach(site.paths, built, site.store.attempt(job.job_id), report, wheel)
-    add_wheel(site.tree, wheel)
+    add_wheel(site.tree, wheel, clock.now)
     site.store.advance(job.job_id, site.store.job(job.job_id).state.VERIFIED)
     site.store.advance(job.job_id, site.store.job(job.job_id).state.PUBLISHED)
-    entry: dict[str, object] = {"filename": filename, "upload_time": moment(clock.now)}
-    if (made.name, version) == ("lxml", "6.1.2"):
-        entry["yanked"] = "libxslt of this build leaks memory in long transformations; use 6.1.3"
-    files_said = records.setdefault(made.name, {"files": []})["files"]
-    assert isinstance(files_said, list)
-    files_said.append(entry)
 
 
 def _try(site: Site, clock: Clock, job_id: str, node: str, seconds: float):  # type: ignore[no-untyped-def]  # noqa: ANN202
@@ -425,13 +419,6 @@ def _failures(site: Site, clock: Clock) -> None:
     running = site.store.enqueue(spec_of(Made("torch", ("1.0",), 1, ""), "2.10.0", "cp313"))
     running = _try(site, clock, running.job_id, "sg2044", 5000)
     site.store.advance(running.job_id, running.state.RUNNING)
-
-
-def _records(tree: IndexTree, records: dict[str, dict[str, object]]) -> None:
-    (tree.root / "records").mkdir()
-    records["greenlet"] |= {"status": "deprecated", "status_reason": "Upstream ships riscv64 wheels now."}
-    for name, content in records.items():
-        (tree.root / "records" / f"{name}.json").write_text(json.dumps(content))
 
 
 def _upstream(tree: IndexTree) -> None:

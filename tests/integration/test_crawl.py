@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from farm.index import CrawlResult, IndexTree, add_wheel, build_index, crawl
+from farm.index import IndexTree, add_wheel, build_index
+from farm.index.crawl import CrawlResult, crawl
 from tests.unit.verify.wheelkit import NATIVE, write_wheel
 
 if TYPE_CHECKING:

@@ -22,7 +22,6 @@ PHONE, DESK = 360, 1440
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     made = make_site(tmp_path_factory.mktemp("farm"))
-    build_index(made.tree)
     build_site(made.tree, made.store, made.paths, made.nodes)
     yield made
     made.store.close()
@@ -188,7 +187,7 @@ def test_an_index_that_does_not_know_its_address_takes_the_browsers(browser: Bro
 
 def make_bare(folder: Path) -> Path:
     tree = IndexTree(folder / "index")
-    (tree.root / "packages").mkdir(parents=True)
+    build_index(tree)
     build_site(tree)
     return tree.root
 

@@ -27,7 +27,6 @@ ATOM = "{http://www.w3.org/2005/Atom}"
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     made = make_site(tmp_path_factory.mktemp("farm"))
-    build_index(made.tree)
     build_site(made.tree, made.store, made.paths, made.nodes)
     return made
 
@@ -188,11 +187,15 @@ def test_the_search_knows_all(site: Site) -> None:
 # -- a tree alone, and its changes ------------------------------------------------------------------------
 
 
+def pages_of(tree: IndexTree, store: Store | None = None, projects: set[str] | None = None) -> frozenset[str]:
+    build_index(tree, projects)
+    return build_site(tree, store, projects=projects)
+
+
 def test_a_tree_alone_has_pages(tmp_path: Path) -> None:
     tree = IndexTree(tmp_path / "index")
     add_wheel(tree, write_wheel(tmp_path))
-    build_index(tree)
-    changed = build_site(tree)
+    changed = pages_of(tree)
     assert {"index.html", "index.json", "search.json", "feed.xml", "project/demo/index.html"} <= changed
     assert not (tree.root / "boards").exists()
     assert 'href="boards/"' not in (tree.root / "index.html").read_text()
@@ -201,7 +204,7 @@ def test_a_tree_alone_has_pages(tmp_path: Path) -> None:
 
 def test_an_empty_tree_has_a_home_page(tmp_path: Path) -> None:
     tree = IndexTree(tmp_path / "index")
-    build_site(tree)
+    pages_of(tree)
     assert "Nothing has been published yet" in (tree.root / "index.html").read_text()
     ET.fromstring((tree.root / "feed.xml").read_text())  # noqa: S314  # our own
 
@@ -210,12 +213,12 @@ def test_a_project_or_version_that_goes_is_gone(tmp_path: Path) -> None:
     tree = IndexTree(tmp_path / "index")
     for name in (NATIVE, NATIVE.replace("1.0", "2.0"), "other-1-py3-none-any.whl"):
         add_wheel(tree, write_wheel(tmp_path, name))
-    build_site(tree)
+    pages_of(tree)
     (tree.packages / "demo" / NATIVE).unlink()
-    assert "project/demo/1.0/index.html" in build_site(tree, projects={"demo"})
+    assert "project/demo/1.0/index.html" in pages_of(tree, projects={"demo"})
     assert not (tree.root / "project/demo/1.0").exists()
     shutil.rmtree(tree.packages / "demo")
-    assert "project/demo/index.json" in build_site(tree, projects={"demo"})
+    assert "project/demo/index.json" in pages_of(tree, projects={"demo"})
     assert not (tree.root / "project/demo").exists()
     assert "demo" not in (tree.root / "index.html").read_text()
 
@@ -225,7 +228,7 @@ def test_damage_beside_a_wheel_is_shown_on_its_page(tmp_path: Path) -> None:
     add_wheel(tree, write_wheel(tmp_path))
     for suffix in (".verdicts.json", ".provenance", ".cdx.json"):
         (tree.packages / "demo" / f"{NATIVE}{suffix}").write_bytes(b"\xff<b>")
-    build_site(tree)
+    pages_of(tree)
     page = (tree.root / "project/demo/index.html").read_text()
     assert "Its provenance does not hold" in page
     assert "Its verdicts can" in page
@@ -236,10 +239,10 @@ def test_damage_beside_a_wheel_is_shown_on_its_page(tmp_path: Path) -> None:
 def test_a_damaged_home_page_makes_everything_anew(tmp_path: Path) -> None:
     tree = IndexTree(tmp_path / "index")
     add_wheel(tree, write_wheel(tmp_path))
-    build_site(tree)
+    pages_of(tree)
     whole = mine(tree.root)
     (tree.root / "index.json").write_text('{"projects": 7}')
-    build_site(tree, projects=set())
+    pages_of(tree, projects=set())
     assert mine(tree.root) == whole
 
 
@@ -247,11 +250,11 @@ def test_a_failure_of_a_project_that_was_not_named_shows(tmp_path: Path) -> None
     """What failed is published by nobody: the store alone knows of it."""
     tree, store = IndexTree(tmp_path / "index"), Store(tmp_path / "farm.sqlite")
     add_wheel(tree, write_wheel(tmp_path))
-    build_site(tree, store)
+    pages_of(tree, store)
     job = store.enqueue(spec("demo", "2.0"))
     store.lease(job.job_id, "f3", 4)
     store.fail(job.job_id, Failure.BUILD, "no such header")
-    changed = build_site(tree, store, projects=set())
+    changed = pages_of(tree, store, projects=set())
     assert {"project/demo/index.html", "status/index.html", f"build/{job.job_id}.1/index.html"} <= changed
     assert "no such header" in (tree.root / "status/index.html").read_text()
     store.close()
@@ -270,16 +273,16 @@ def test_incremental_equals_full(wheels: list[tuple[str, str]], data: st.DataObj
     with tempfile.TemporaryDirectory() as name_of_folder:
         folder = Path(name_of_folder)
         step, full = IndexTree(folder / "step"), IndexTree(folder / "full")
-        build_site(step)
+        pages_of(step)
         for name, version in wheels:
             added = add_wheel(step, write_wheel(folder, f"{name}-{version}-py3-none-any.whl"))
-            build_site(step, projects={added.project})
+            pages_of(step, projects={added.project})
         gone = data.draw(st.sampled_from([None, *wheels]))
         if gone is not None:
             victim = next(step.packages.rglob(f"{gone[0]}-{gone[1]}-*.whl"))
             victim.unlink()
-            build_site(step, projects={gone[0]})
+            pages_of(step, projects={gone[0]})
         if step.packages.exists():
             shutil.copytree(step.packages, full.packages)
-        build_site(full)
+        pages_of(full)
         assert mine(step.root) == mine(full.root)
