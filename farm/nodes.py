@@ -22,6 +22,7 @@ MIN_DISK_BYTES: Final = 2 << 30
 SANDBOX: Final = "bubblewrap"
 ALLOW: Final = "farm_allow_unsandboxed_builds"
 CLEAN_ROOM: Final = "farm_clean_room"
+WANTED: Final = "farm_wanted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class IndexHost:
     url: str
     clean_room: bool = True
     """Whether wheels are installed, imported and tested in the clean room before they are published."""
+    wanted: str = ""
+    """File of requirements that `farm dispatch --all` builds besides what is hosted, beside the inventory."""
 
     @property
     def simple_url(self) -> str:
@@ -267,6 +270,7 @@ def _index_host(name: str, variables: Mapping[str, object], source: str) -> Inde
         root=need("farm_index_root"),
         url=need("farm_index_url"),
         clean_room=CLEAN_ROOM not in variables or need.flag(CLEAN_ROOM),
+        wanted=need(WANTED) if WANTED in variables else "",
     )
 
 

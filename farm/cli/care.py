@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from rich.live import Live
 from rich.text import Text
 
+from farm import outdated as outdating
 from farm import registry
+from farm import watch as watching
 from farm.cli.common import (
     INVENTORY,
+    PYPI,
     AsJson,
     Inventory,
+    Pythons,
     State_,
+    UpstreamUrl,
     console,
     print_json,
     say,
     show_error,
 )
+from farm.display import table
 from farm.doctor import Check, Level, examine
 from farm.errors import ExitCode
-from farm.nodes import index_variables, read_inventory
+from farm.index.tree import IndexTree
+from farm.nodes import index_variables, read_fleet, read_inventory
 from farm.paths import Paths
+from farm.plan import Python
 from farm.registry import Fate, Registry
+from farm.upstream import Upstream
 from farm.verify.model import printable
 from farm.verify.name import parse_name
 
@@ -96,6 +108,62 @@ def doctor(
         say(", ".join(f"{count} {level}" for level, count in counts.items() if count))
     if any(check.level is Level.FAIL for check in found):
         raise typer.Exit(ExitCode.FAILED)
+
+
+@app.command()
+def outdated(
+    python: Pythons = None,
+    inventory: Inventory = INVENTORY,
+    state: State_ = None,
+    upstream: UpstreamUrl = PYPI,
+    as_json: AsJson = False,
+) -> None:
+    """List new upstream versions of what is hosted, and what upstream now ships for riscv64 itself."""
+    tree = IndexTree(Paths.of(inventory, state).tree)
+    pythons = [Python.parse(text) for text in python or ()]
+    items, unknown = outdating.look(tree, pythons, Upstream(upstream))
+    todo = outdating.commands(items)
+    if as_json:
+        errors = [{"project": it.project, "error": it.error.message, "hint": it.error.hint} for it in unknown]
+        print_json({"news": [item.to_json() for item in items], "commands": todo, "errors": errors})
+    elif items:
+        rows = [[it.project, it.python.version, str(it.hosted), str(it.upstream), it.news] for it in items]
+        console.print(table("project", "Python", "hosted", "upstream", "news", rows=rows))
+        for command in todo:
+            say(command)
+    elif not unknown:
+        say("nothing is outdated")
+    for it in unknown:
+        show_error(it.error)
+    if unknown:
+        raise typer.Exit(unknown[0].error.exit_code)
+
+
+@app.command()
+def watch(inventory: Inventory = INVENTORY, state: State_ = None) -> None:
+    """Show the queue and the nodes as they change, until Ctrl-C; on no terminal, a line for each change."""
+    names = [node.name for node in read_fleet(inventory).builders]
+    try:
+        with closing(watching.pictures(Paths.of(inventory, state), names)) as pictures:
+            _draw(pictures) if console.is_terminal and not console.is_dumb_terminal else _tell(pictures)
+    except KeyboardInterrupt:
+        return  # looking is over; nothing was stopped
+
+
+def _draw(pictures: Iterator[watching.Picture]) -> None:
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        for picture in pictures:
+            live.update(watching.drawn(picture, console.height), refresh=True)
+            time.sleep(watching.LOOK_S)
+
+
+def _tell(pictures: Iterator[watching.Picture]) -> None:
+    changes = watching.Changes()
+    for picture in pictures:
+        for line in changes.lines(picture):
+            say(line)
+        console.file.flush()
+        time.sleep(watching.LOOK_S)
 
 
 def _show_check(check: Check) -> None:
