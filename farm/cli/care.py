@@ -13,14 +13,17 @@ from rich.live import Live
 from rich.text import Text
 
 from farm import outdated as outdating
-from farm import registry
+from farm import registry, tryout
 from farm import watch as watching
+from farm.cleanroom import CleanRoom
 from farm.cli.common import (
     INVENTORY,
     PYPI,
+    RECIPES,
     AsJson,
     Inventory,
     Pythons,
+    Recipes,
     State_,
     UpstreamUrl,
     console,
@@ -41,6 +44,8 @@ from farm.verify.model import printable
 from farm.verify.name import parse_name
 
 app = typer.Typer()
+on_index = typer.Typer()
+TRIED_PIPS: Final = (tryout.NEWEST, tryout.OLDEST)
 STYLES: Final = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
 To = Annotated[
     list[str] | None,
@@ -164,6 +169,54 @@ def _tell(pictures: Iterator[watching.Picture]) -> None:
             say(line)
         console.file.flush()
         time.sleep(watching.LOOK_S)
+
+
+@on_index.command("try")
+def index_try(
+    projects: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="only these")] = None,
+    pip: Annotated[
+        list[str] | None, typer.Option("--pip", help="`newest` or a version; may repeat (default: both ends)")
+    ] = None,
+    inventory: Inventory = INVENTORY,
+    state: State_ = None,
+    recipes: Recipes = RECIPES,
+    upstream: UpstreamUrl = PYPI,
+    as_json: AsJson = False,
+) -> None:
+    """Install and import the newest wheel of every hosted project in the clean room, from the index."""
+    paths, url = Paths.of(inventory, state), read_fleet(inventory).require_index().simple_url
+    room, client = CleanRoom.at(), Upstream(upstream)
+    room.check()
+    wheels = tryout.newest_wheels(IndexTree(paths.tree), projects or ())
+    pips = [tryout.pip_of(version, client, paths.sdists, room) for version in pip or TRIED_PIPS]
+    if not pip:
+        tryout.remove_others(pips, room)
+    before, results = tryout.load(paths.tried), []
+    for it in tryout.tries(wheels, pips, room, url, recipes, paths.state / "logs" / "tried"):
+        results.append(it)
+        if not as_json:
+            _show_tried(it)
+    report = tryout.compared(before, results, time.time())
+    tryout.save(paths.tried, before, report, whole=not projects)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        for words, names in (("new since the last try", report.new), ("mended since then", report.mended)):
+            if names:
+                say(f"{words}: {', '.join(names)}")
+    if report.broken:
+        raise typer.Exit(ExitCode.FAILED)
+    if any(it.fate is tryout.Fate.UNTRIED for it in results):
+        raise typer.Exit(ExitCode.NODE)
+
+
+def _show_tried(it: tryout.Tried) -> None:
+    style = "bold red" if it.broken else "green" if it.fate is tryout.Fate.WELL else "yellow"
+    head = f" {it.project} {it.version}, {it.python}, pip {it.pip}: "
+    line = Text.assemble((it.fate, style), head, printable(it.evidence))
+    console.print(line, soft_wrap=True, highlight=False)
+    if it.hint:
+        say(f"  fix: {it.hint}")
 
 
 def _show_check(check: Check) -> None:
