@@ -23,6 +23,7 @@ app = typer.Typer(
 for part in (nodes, jobs, wheels, care, yank):
     app.add_typer(part.app)
 index.app.add_typer(refresh.app)
+index.app.add_typer(care.on_index)
 app.add_typer(index.app, name="index")
 
 

@@ -20,10 +20,10 @@ from farm.cli.common import (
 )
 from farm.errors import ExitCode, InputError
 from farm.index.refresh import Refreshed, refresh
+from farm.index.remote import push
 from farm.index.tree import IndexTree
 from farm.nodes import read_fleet
 from farm.paths import Paths
-from farm.publish import push
 
 app = typer.Typer()
 Projects = Annotated[

@@ -16,10 +16,9 @@ from typing import Final
 from packaging.requirements import Requirement
 
 from farm.doctor.model import Check, fail, ok, warn
-from farm.errors import BusyError
 from farm.paths import Paths
 from farm.provenance.key import signing_key
-from farm.store import Job, State, controller_lock
+from farm.store import Job, State, lock_holder
 from farm.store.schema import STEPS
 
 PROGRAMS: Final = {
@@ -158,11 +157,10 @@ def queue(paths: Paths, jobs: Sequence[Job]) -> Iterator[Check]:
     if not paths.state.is_dir():
         yield ok("controller: dispatch", "nothing was ever dispatched")
         return
-    try:
-        with controller_lock(paths.lock):
-            yield _idle(left)
-    except BusyError as error:
-        yield ok("controller: dispatch", f"{error.message}; {len(left)} jobs are not done")
+    if (pid := lock_holder(paths.lock)) is not None:
+        yield ok("controller: dispatch", f"pid {pid} is at work; {len(left)} jobs are not done")
+    else:
+        yield _idle(left)
 
 
 def _idle(left: Sequence[Job]) -> Check:

@@ -12,7 +12,7 @@ import requests
 from farm.cleanroom import CleanRoom
 from farm.doctor import controller, machines, served
 from farm.doctor.model import Check, guarded
-from farm.doctor.timers import timers
+from farm.doctor.timers import last_try, timers
 from farm.doctor.tokens import tokens
 from farm.errors import FarmError
 from farm.index.tree import IndexTree
@@ -36,6 +36,7 @@ def examine(source: Path, paths: Paths) -> Iterator[Check]:
         yield from _fleet(fleet, source, paths)
         if fleet.index is not None:
             yield from _index(fleet.index, source, paths)
+    yield from guarded("index: last try", partial(last_try, paths.tried, time.time()))
     yield from guarded("timers", timers)
 
 

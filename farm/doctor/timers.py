@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from farm.doctor.model import Check, fail, ok, warn
+from farm.tryout import load
 
 TIMERS: Final = ("farm-index-refresh", "farm-index-try", "farm-doctor")
 """As in roles/farm_timers; the last one is what usually asks."""
@@ -16,6 +18,7 @@ TIMERS: Final = ("farm-index-refresh", "farm-index-try", "farm-doctor")
 _SYSTEMD: Final = Path("/run/systemd/system")
 _PLAYBOOK: Final = "ansible-playbook -i INVENTORY playbooks/timers.yml"
 _ASK_S: Final = 20.0
+OLD_TRY_DAYS: Final = 3
 Show = Callable[[str], Mapping[str, str]]
 
 
@@ -26,6 +29,22 @@ def timers(show: Show | None = None, systemd: Path = _SYSTEMD) -> Iterator[Check
         return
     for timer in TIMERS:
         yield _timer(timer, show or shown)
+
+
+def last_try(path: Path, now: float) -> Iterator[Check]:
+    """Check what `farm index try` found, and that it was not long ago."""
+    name, report = "index: last try", load(path)
+    if report is None:
+        yield ok(name, "never tried; `farm index try` installs all that is hosted in the clean room")
+        return
+    days = (now - datetime.fromisoformat(report.tried_at).timestamp()) / 86400
+    if report.broken:
+        names = ", ".join(dict.fromkeys(f"{it.project} {it.version} ({it.fate})" for it in report.broken))
+        yield fail(name, f"{days:.1f} days ago: {names}", "farm index try --json says why")
+    elif days > OLD_TRY_DAYS:
+        yield warn(name, f"{days:.0f} days ago", "farm index try; is its timer active?")
+    else:
+        yield ok(name, f"{days:.1f} days ago, {len(report.results)} tries went well")
 
 
 def _timer(name: str, show: Show) -> Check:

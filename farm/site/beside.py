@@ -183,7 +183,7 @@ class _Sdist(_Lenient):
 class _Recipe(_Lenient):
     reason: str = ""
     apt_packages: list[str] = []
-    system_packages: dict[str, str] = {}
+    system_libraries: dict[str, str] = {}
 
 
 class _External(_Lenient):
@@ -257,8 +257,8 @@ def origin_of(data: bytes, filename: str, sha256: str, keys: Iterable[Ed25519Pub
         source=Source(clean(external.sdist.filename), web_url(external.sdist.url), external.sdist.sha256),
         width=internal.width,
         recipe_reason=clean(external.recipe.reason),
-        system_packages=tuple(
-            Package(clean(name), clean(why)) for name, why in sorted(external.recipe.system_packages.items())
+        system_libraries=tuple(
+            Package(clean(name), clean(why)) for name, why in sorted(external.recipe.system_libraries.items())
         ),
         build_packages=tuple(map(clean, external.recipe.apt_packages)),
         environment=tuple(

@@ -110,7 +110,7 @@ class Origin:
     width: int
     recipe_reason: str
     """Why it needs a recipe; empty: the default was enough."""
-    system_packages: tuple[Package, ...]
+    system_libraries: tuple[Package, ...]
     build_packages: tuple[str, ...]
     environment: tuple[str, ...]
     crates: int

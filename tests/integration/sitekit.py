@@ -110,7 +110,7 @@ PROJECTS: Final = (
         recipe=Recipe(
             reason="image formats",
             apt_packages=["libjpeg62-turbo-dev", "zlib1g-dev"],
-            system_packages={"libraqm0": "complex text layout is loaded when it is asked for"},
+            system_libraries={"libraqm.so.0": "complex text layout is loaded when it is asked for"},
         ),
     ),
     Made(

@@ -27,6 +27,7 @@ from farm.provenance.key import signing_key
 from farm.registry import Registry
 from farm.service import Probe
 from farm.store import Job, Mark, NodeMark, Store, controller_lock
+from farm.tryout import Fate, Tried, compared, save
 from tests.unit.plankit import spec
 from tests.unit.test_nodes import FACTS, NODE
 
@@ -352,3 +353,17 @@ def test_what_can_not_be_looked_at_is_a_failure(error: Exception, evidence: str)
     assert (second.name, second.level) == ("second", Level.FAIL)
     assert evidence in second.evidence
     assert second.hint
+
+
+def test_the_last_try(tmp_path: Path) -> None:
+    path = tmp_path / "tried.json"
+    assert "never tried" in only(timing.last_try(path, NOW)).evidence
+    well = Tried("demo", "1.0", "cp313", "newest", "26.3", Fate.WELL, "fine")
+    save(path, None, compared(None, [well], NOW), whole=True)
+    assert only(timing.last_try(path, NOW + DAY)).level is Level.OK
+    assert only(timing.last_try(path, NOW + 9 * DAY)).level is Level.WARN
+    save(path, None, compared(None, [replace(well, fate=Fate.NOT_IMPORTED)], NOW), whole=True)
+    found = only(timing.last_try(path, NOW))
+    assert (found.level, "demo 1.0 (not imported)" in found.evidence) == (Level.FAIL, True)
+    path.write_text("nonsense")
+    assert "remove it" in only(guarded("x", lambda: timing.last_try(path, NOW))).hint
