@@ -13,7 +13,9 @@ from pathlib import Path
 from packaging.version import Version
 
 from farm.errors import WheelError
-from farm.index.tree import IndexTree, next_build_tag
+from farm.index.filename import next_build_tag
+from farm.index.gone import read_gone
+from farm.index.tree import IndexTree
 from farm.plan import JobSpec
 from farm.provenance.check import stated_job
 from farm.provenance.names import PROVENANCE
@@ -31,9 +33,13 @@ class Published:
 
 
 def published(tree: Path, project: str) -> tuple[Published, ...]:
-    """Return a project's wheels in the index whose folder is ``tree``; what is not named like one is none."""
-    found = []
-    for path in IndexTree(tree).wheels(project):
+    """Return a project's wheels in the index whose folder is ``tree``; what is not named like one is none.
+
+    What was there once and is gone counts, too: its name stays taken. Raises PublishError.
+    """
+    index = IndexTree(tree)
+    found = [Published(parse_name(filename)) for filename in read_gone(index.records, project)]
+    for path in index.wheels(project):
         try:
             name = parse_name(path.name)
         except WheelError:

@@ -22,6 +22,8 @@ MIN_DISK_BYTES: Final = 2 << 30
 SANDBOX: Final = "bubblewrap"
 ALLOW: Final = "farm_allow_unsandboxed_builds"
 CLEAN_ROOM: Final = "farm_clean_room"
+PRIVATE_NAMES: Final = "index_server_private_names"
+WANTED: Final = "farm_wanted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,10 @@ class IndexHost:
     url: str
     clean_room: bool = True
     """Whether wheels are installed, imported and tested in the clean room before they are published."""
+    private_names: frozenset[str] = frozenset()
+    """Names of projects, ``*`` for any part of one, that upstream is never asked for."""
+    wanted: str = ""
+    """File of requirements that `farm dispatch --all` builds besides what is hosted, beside the inventory."""
 
     @property
     def simple_url(self) -> str:
@@ -181,6 +187,15 @@ def read_fleet(inventory: Path) -> Fleet:
     Raises:
         InputError: it is missing or wrong, or a host lacks a variable the farm needs.
     """
+    return fleet_of(read_inventory(inventory), str(inventory))
+
+
+def read_inventory(inventory: Path) -> Mapping[str, object]:
+    """Return what ``ansible-inventory --list`` says of an inventory (file or directory).
+
+    Raises:
+        InputError: it is missing or wrong.
+    """
     if not inventory.exists():
         raise InputError(f"{inventory}: no such inventory", hint="give one with --inventory")
     try:
@@ -193,7 +208,16 @@ def read_fleet(inventory: Path) -> Fleet:
         ) from error
     if not isinstance(output, dict):
         raise InputError(f"{inventory}: ansible-inventory can't read it: {errors or output}")
-    return fleet_of(output, str(inventory))
+    return output
+
+
+def index_variables(inventory: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the variables of the index host, as they were written; none where there is no such host."""
+    meta = inventory.get("_meta")
+    hostvars = _plain(meta.get("hostvars", {})) if isinstance(meta, dict) else {}
+    hosts = _members(inventory, INDEX)
+    found = hostvars.get(hosts[0], {}) if hosts and isinstance(hostvars, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def fleet_of(inventory: Mapping[str, object], source: str) -> Fleet:
@@ -249,6 +273,8 @@ def _index_host(name: str, variables: Mapping[str, object], source: str) -> Inde
         root=need("farm_index_root"),
         url=need("farm_index_url"),
         clean_room=CLEAN_ROOM not in variables or need.flag(CLEAN_ROOM),
+        private_names=need.words(PRIVATE_NAMES) if PRIVATE_NAMES in variables else frozenset(),
+        wanted=need(WANTED) if WANTED in variables else "",
     )
 
 

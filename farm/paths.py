@@ -72,6 +72,11 @@ class Paths:
         return self.state / "logs" / f"{attempt_id}.record.json"
 
     @property
+    def tried(self) -> Path:
+        """What `farm index try` found the last time."""
+        return self.state / "tried.json"
+
+    @property
     def signing_key(self) -> Path:
         """The farm's own key, for provenance."""
         return self.state / "provenance.key"

@@ -134,7 +134,7 @@ def choose(
     files = [file for file in upstream.files if file.version == version]
     tags = [frozenset(parse_wheel_filename(file.filename)[3]) for file in files if file.is_wheel]
     sdist = next((file for file in files if not file.is_wheel), None)
-    if any(tag.platform == "any" and _runs_on(tag, python) for group in tags for tag in group):
+    if any(tag.platform == "any" and runs_on(tag, python) for group in tags for tag in group):
         return Choice(name, version, python, build=False, reason=Reason.PURE, sdist=sdist)
     if not force and any(_is_riscv64(tag, python) for group in tags for tag in group):
         return Choice(name, version, python, build=False, reason=Reason.UPSTREAM_RISCV64, sdist=sdist)
@@ -197,7 +197,7 @@ def _allows(requires_python: str | None, python: Python) -> bool:
         return True
 
 
-def _runs_on(tag: Tag, python: Python) -> bool:
+def runs_on(tag: Tag, python: Python) -> bool:
     """Return whether the tag's interpreter and ABI fit ``python`` (PEP 425, PEP 384)."""
     minor = int(python.tag[3:])
     if tag.abi == "abi3" and tag.interpreter.startswith("cp3"):
@@ -212,5 +212,5 @@ def _is_riscv64(tag: Tag, python: Python) -> bool:
     return (
         tag.platform.endswith("riscv64")
         and tag.platform.startswith(("manylinux", "linux"))
-        and _runs_on(tag, python)
+        and runs_on(tag, python)
     )

@@ -10,17 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from packaging.utils import canonicalize_name
+
 from farm import rebuild as rebuilding
 from farm import timeline
-from farm.cleanroom import CleanRoom, Trial, proved
+from farm.cleanroom import CleanRoom, RoomError, Trial, proved
 from farm.dispatch import DEFAULT_POLICY, Dispatcher, Reporter, Tempo
 from farm.dispatch.experience import Experience
 from farm.dispatch.gates import Prove
 from farm.dispatch.sources import FETCHES
-from farm.errors import BusyError, FarmError, NodeError
+from farm.errors import BusyError, FarmError, InputError, NodeError
 from farm.executor import Executor
 from farm.executor.ssh import SshExecutor, gather_s
-from farm.nodes import Facts, Fleet, IndexHost, Node, unfit
+from farm.index.tree import IndexTree
+from farm.nodes import CLEAN_ROOM, Facts, Fleet, IndexHost, Node, unfit
 from farm.paths import Paths
 from farm.plan import Choice, JobSpec, Python, choose, job_spec, parse_requirements
 from farm.provenance.key import signing_key
@@ -34,6 +37,7 @@ from farm.verify import Report
 from farm.verify.debian import DebianPackages
 
 FOLLOW_S: Final = 0.5
+WITHOUT_ROOM: Final = f"or have wheels published unproved: {CLEAN_ROOM}: false for the inventory's index host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,41 @@ def plan(
             else:
                 planned.append(Planned(str(requirement), python, choice, None))
     return planned
+
+
+def read_requirements(file: Path) -> list[str]:
+    """Return a file's requirements, one a line; ``#`` begins a comment.
+
+    Raises:
+        InputError: it can't be read.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{file}: {getattr(error, 'strerror', error)}", hint="give a file with one requirement a line"
+        ) from error
+    return [text for line in lines if (text := line.partition("#")[0].strip())]
+
+
+def everything(host: IndexHost, inventory: Path, paths: Paths) -> list[str]:
+    """Return requirements of all that the index has, and of all that it shall have.
+
+    The latter are in a file that the inventory names (``farm_wanted``), relative to the inventory's folder;
+    what it says of a project that is hosted holds.
+
+    Raises:
+        InputError: there is nothing, or the file is wrong.
+    """
+    wanted: list[str] = []
+    if host.wanted:
+        wanted = read_requirements((inventory if inventory.is_dir() else inventory.parent) / host.wanted)
+    named = {canonicalize_name(requirement.name) for requirement in parse_requirements(wanted)}
+    texts = wanted + [project for project in IndexTree(paths.tree).projects() if project not in named]
+    if not texts:
+        hint = "name projects, or in the inventory a file of them as farm_wanted"
+        raise InputError("the index has nothing yet, and nothing is wanted", hint=hint)
+    return texts
 
 
 def jobs_of(planned: Sequence[Planned], recipes: Path, *, debug: bool = False) -> list[JobSpec]:
@@ -105,24 +144,37 @@ def dispatch(
         reporter=reporter,
         policy=policy,
         tempo=tempo,
-        prove=_clean_room(index, paths) if index.clean_room else None,
+        prove=_clean_room(index, paths, upstream) if index.clean_room else None,
     )
 
 
-def _clean_room(index: IndexHost, paths: Paths) -> Prove:
+def _clean_room(index: IndexHost, paths: Paths, upstream: Upstream) -> Prove:
     """Return what proves wheels by execution; dependencies come from the index that users have.
 
     Raises:
         RoomError: the clean room is not well; better now than after hours of building.
     """
     room, packages = CleanRoom.at(), DebianPackages(paths.debian)
-    room.check()
+    try:
+        room.check()
+    except RoomError as error:
+        raise RoomError(error.message, hint=f"{error.hint}; {WITHOUT_ROOM}") from error
 
     def prove(job: Job, wheel: Path, report: Report, beside: tuple[Path, ...]) -> Report:
-        trial = Trial(wheel, index.simple_url, job.spec.recipe, job.spec.python, beside, packages)
+        recipe = job.spec.recipe
+        sdist = _tests_of(job, upstream, paths) if recipe.test_sources else None
+        trial = Trial(wheel, index.simple_url, recipe, job.spec.python, beside, sdist, packages)
         return proved(report, room, trial, paths.proof(job.attempt_id))
 
     return prove
+
+
+def _tests_of(job: Job, upstream: Upstream, paths: Paths) -> Path:
+    """Return a job's sdist, checked; usually it is still here."""
+    try:
+        return _fetch(job.spec, upstream, paths)
+    except FarmError as error:
+        raise RoomError(f"{job.job_id}: its tests can't be had: {error.message}", hint=error.hint) from error
 
 
 def run(

@@ -1,6 +1,7 @@
 """What the upstream index (PyPI) offers: files, versions, hashes; and the one download of an sdist.
 
-This and :mod:`farm.index.crawl` are the only modules that speak HTTP; others download by :func:`download`.
+This, :mod:`farm.index.crawl` and :mod:`farm.index.upstream_pages` are the only modules that speak HTTP;
+others download by :func:`download`.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from farm import service
 from farm.errors import FarmError, InputError
 from farm.nodes import Fleet
 from farm.paths import REPOSITORY
@@ -75,13 +76,7 @@ def requirement_texts(requirements: list[str] | None, file: Path | None, *, need
     """
     texts = list(requirements or ())
     if file is not None:
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"{file}: {getattr(error, 'strerror', error)}", hint="give a file with one requirement a line"
-            ) from error
-        texts += [text for line in lines if (text := line.partition("#")[0].strip())]
+        texts += service.read_requirements(file)
     if needed and not texts:
         raise InputError("nothing to plan", hint="name projects, or a file of them with -r")
     return texts

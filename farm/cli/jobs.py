@@ -49,6 +49,9 @@ FOLLOW_S: Final = 0.3
 PATIENCE_S: Final = Tempo().patience_s
 app = typer.Typer()
 Policy = Annotated[str, typer.Option(help=f"how jobs are placed: {', '.join(POLICIES)}", metavar="NAME")]
+All = Annotated[
+    bool, typer.Option("--all", help="everything hosted, at its newest version, and what farm_wanted names")
+]
 Simulate = Annotated[
     bool, typer.Option("--simulate", help="which node would build what when, with what is queued already")
 ]
@@ -106,6 +109,7 @@ def plan(
 def dispatch(
     requirements: Requirements = None,
     file: RequirementFile = None,
+    everything: All = False,
     python: Pythons = None,
     force: Force = False,
     debug: Debug = False,
@@ -121,9 +125,10 @@ def dispatch(
     paths = Paths.of(inventory, state)
     fleet = read_fleet(inventory)
     client = Upstream(upstream)
-    planned = service.plan(
-        requirement_texts(requirements, file, needed=False), pythons_of(python), client, force=force
-    )
+    texts = requirement_texts(requirements, file, needed=False)
+    if everything:
+        texts += service.everything(fleet.require_index(), inventory, paths)
+    planned = service.plan(texts, pythons_of(python), client, force=force)
     failed = [item.error for item in planned if item.error]
     for item in planned:
         if item.error:
@@ -228,7 +233,7 @@ def logs(
         if not paths.log(found.attempt_id).exists() and not follow:
             raise InputError(f"{found.job_id}: no log yet, it is {found.state}", hint="follow it with -f")
         offset = _print_log(found, paths, 0)
-        while follow and not (found.state.ended or found.state in {State.BUILT, State.VERIFIED}):
+        while follow and not (found.state.ended or found.state.collected):
             time.sleep(FOLLOW_S)
             before, found = found, store.job(found.job_id)
             # Another attempt has another log.

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from farm.cleanroom import CleanRoom, Trial, proved
+from farm.cli.care import To, registry_targets, upload
 from farm.cli.common import (
     INVENTORY,
     PYPI,
@@ -18,6 +19,7 @@ from farm.cli.common import (
     State_,
     UpstreamUrl,
     console,
+    errors,
     print_json,
     show_error,
 )
@@ -125,9 +127,12 @@ def publish(
     wheels: Wheels,
     inventory: Inventory = INVENTORY,
     state: State_ = None,
+    to: To = None,
 ) -> None:
-    """Verify wheels that were built elsewhere and publish them."""
+    """Verify wheels that were built elsewhere and publish them; with --to, elsewhere, too."""
     index = read_fleet(inventory).require_index()
+    paths = Paths.of(inventory, state)
+    targets = registry_targets(to, inventory, paths)
     for wheel in wheels:
         report = verify_wheel(wheel)
         if not report.ok:
@@ -136,9 +141,11 @@ def publish(
                 f"{wheel.name}: {failure.gate}: {failure.evidence}",
                 hint=f"`farm verify {wheel}` shows every gate",
             )
-    paths = Paths.of(inventory, state)
     with controller_lock(paths.lock):
         done = publish_wheels(wheels, paths, index)
+    if done.warning:
+        errors.print(f"warning: {done.warning}", markup=False, soft_wrap=True)
     console.print(
         f"published {len(done.files)} files, {done.pages} pages changed: {index.simple_url}", soft_wrap=True
     )
+    upload(done.files, targets, paths)

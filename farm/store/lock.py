@@ -11,6 +11,19 @@ from pathlib import Path
 from farm.errors import BusyError
 
 
+def lock_holder(path: Path) -> str | None:
+    """Return the pid of who holds the farm, or None; it is not taken to find out."""
+    try:
+        inode = str(path.stat().st_ino)
+        locks = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+        pid = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return None
+    # "1: FLOCK  ADVISORY  WRITE 4711 08:01:131 0 EOF"; the device is another one on some file systems.
+    held = any(line.split()[1] == "FLOCK" and line.split()[-3].rpartition(":")[2] == inode for line in locks)
+    return pid if held else None
+
+
 @contextmanager
 def controller_lock(path: Path) -> Iterator[None]:
     """Hold the farm for one controller; the kernel frees it when the process ends, however it ends.

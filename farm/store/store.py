@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,7 +22,6 @@ from farm.recipe import Recipe
 from farm.store.model import Attempt, Failure, Job, Mark, NodeMark, Run, State
 from farm.store.schema import migrate
 
-ON_NODE: Final = (State.LEASED, State.RUNNING)
 ENDED: Final = (State.PUBLISHED, State.FAILED)
 
 
@@ -166,6 +165,14 @@ class Store:
                 (State.BUILT, wheel, sha256, time.time(), job_id),
             )
             self._end_attempt(job_id, None, result)
+        return self.job(job_id)
+
+    def verified(self, job_id: str, proved_with: Sequence[str] = ()) -> Job:
+        """Write down that a wheel passed all gates, with wheels of these attempts, which no index had yet."""
+        self._db.execute(
+            "UPDATE job SET state = ?, proved_with = ? WHERE job_id = ?",
+            (State.VERIFIED, json.dumps(sorted(proved_with)), job_id),
+        )
         return self.job(job_id)
 
     def fail(self, job_id: str, failure: Failure, message: str, result: str | None = None) -> Job:
@@ -351,6 +358,7 @@ class Store:
             wheel=row["wheel"],
             wheel_sha256=row["wheel_sha256"],
             cancelling=bool(row["cancelling"]),
+            proved_with=tuple(json.loads(row["proved_with"])),
         )
 
     def _attempt(self, row: sqlite3.Row) -> Attempt:
