@@ -7,10 +7,10 @@ refused with file and line, so that a misspelt key can never be silently without
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shlex
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final
 
@@ -181,6 +181,9 @@ class Recipe(BaseModel):
     system_libraries: dict[Soname, Reason] = {}
     """Libraries that can't be grafted, because only the user's own system can have them, and why."""
 
+    libraries_of: dict[Project, Annotated[list[Soname], Field(min_length=1)]] = {}
+    """Libraries that the wheel uses out of wheels that it requires, by project; they are not grafted."""
+
     keep_files: dict[str, Reason] = {}
     """Patterns of files in the wheel that look foreign or left over and belong there, and why."""
 
@@ -219,6 +222,16 @@ class Recipe(BaseModel):
         if both:
             raise ValueError(f"{', '.join(both)}: in nodes as well")
         return excluded
+
+    @field_validator("libraries_of")
+    @classmethod
+    def _of_one(cls, libraries_of: dict[str, list[str]], info: ValidationInfo) -> dict[str, list[str]]:
+        """Refuse a library that comes from two places."""
+        listed = [*info.data.get("system_libraries", ()), *itertools.chain(*libraries_of.values())]
+        twice = sorted({library for library in listed if listed.count(library) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)}: from one project, or from the system, and named once")
+        return libraries_of
 
     @field_validator("test_sources")
     @classmethod
@@ -262,7 +275,7 @@ def runs_pytest(command: Sequence[str]) -> bool:
     """Return whether a command is pytest, called as a program or as a module."""
     return (
         command[:1] == ["pytest"]
-        or "pytest" in [after for before, after in pairwise(command) if before == "-m"][:1]
+        or "pytest" in [after for before, after in itertools.pairwise(command) if before == "-m"][:1]
     )
 
 

@@ -69,6 +69,7 @@ class Build:
             "debug": recipe.debug,
             "build_tag": self.spec.build_tag,
             "system_libraries": list(recipe.system_libraries),
+            "others_libraries": [name for names in recipe.libraries_of.values() for name in names],
             "width": self.width,
         }
 

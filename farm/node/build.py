@@ -303,6 +303,7 @@ class Build:
             self.job / "wheelhouse",
             build_tag=str(self.spec["build_tag"]),
             system_libraries=[str(name) for name in _list(self.spec["system_libraries"])],
+            others_libraries=[str(name) for name in _list(self.spec["others_libraries"])],
         )
 
     def fetch_crates(self, source: Path) -> None:

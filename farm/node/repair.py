@@ -15,7 +15,8 @@ from farm.node.places import WRAPPERS
 from farm.node.sandbox import Room, take
 
 _LIBRARY = (
-    "have apt_packages bring it, or, if only the user's system can, name it in system_libraries (recipe)"
+    "have apt_packages bring it; if only the user's system can, name it in system_libraries, and if another"
+    " project's wheel does, in libraries_of (recipe)"
 )
 
 
@@ -56,12 +57,18 @@ class Repair:
         return Room((self.folder,), self.readable)
 
     def repaired(
-        self, wheel: Path, wheelhouse: Path, *, build_tag: str, system_libraries: Sequence[str]
+        self,
+        wheel: Path,
+        wheelhouse: Path,
+        *,
+        build_tag: str,
+        system_libraries: Sequence[str],
+        others_libraries: Sequence[str],
     ) -> None:
         """Leave in ``wheelhouse`` what may be published.
 
-        Where it needs libraries of its user's system (SONAMEs), these are not grafted, and it keeps the
-        platform tag that promises nothing. ``build_tag`` is PEP 427's; empty: none.
+        Libraries (SONAMEs) that other wheels bring are not grafted, nor are those of its user's system, with
+        which it keeps the platform tag that promises nothing. ``build_tag`` is PEP 427's; empty: none.
         """
         tags = ["--build", build_tag] if build_tag else []
         # auditwheel can fail and leave an unrepaired wheel in its output: it gets a folder of its own.
@@ -70,7 +77,7 @@ class Repair:
         if wheel.name.endswith("-any.whl"):
             shutil.copyfile(wheel, repaired / wheel.name)
         else:
-            self._graft(wheel, repaired, system_libraries)
+            self._graft(wheel, repaired, (*system_libraries, *others_libraries))
             if system_libraries:  # auditwheel gives the tag that would fit, were they there
                 tags += ["--platform-tag", wheel.stem.rpartition("-")[2]]
         if tags:

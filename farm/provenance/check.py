@@ -272,7 +272,7 @@ def checked_beside(wheel: Path, keys: Iterable[Ed25519PublicKey], beside: Beside
 def _checked(wheel: str, sha256: str, keys: Iterable[Ed25519PublicKey], read: Beside) -> Provenance:
     data = read(wheel + PROVENANCE)
     if data is None:
-        hint = "take it from the index, where it lies beside the wheel"
+        hint = "take wheel and provenance from the index of the farm that built it; other wheels have none"
         raise WheelError(f"{wheel}{PROVENANCE} can't be read: there is none", hint=hint)
     provenance = check_provenance(data, wheel, sha256, keys)
     for name, expected in provenance.beside.items():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from farm.errors import InputError, WheelError
 from farm.verify.abi3 import judge_abi3
+from farm.verify.borrowed import judge_borrowed, without
 from farm.verify.elf import linkages, read_elves
 from farm.verify.expect import NOTHING, Allowances, JobExpectation, judge_job
 from farm.verify.foreign import judge_content
@@ -114,8 +115,10 @@ def _judge_loading(
     """Judge what a riscv64 wheel's ELF files ask of CPython and of the system."""
     if name.is_pure or not name.is_riscv64:
         return ()
+    metadata, grafts = read_metadata(archive), grafted(archive, elves)
     return (
-        *judge_abi3(elves, name, requires_python(read_metadata(archive))),
-        *judge_platform(elves, name, allow.system_libraries, packages),
-        *grafted_verdicts(grafted(archive, elves)),
+        *judge_abi3(elves, name, requires_python(metadata)),
+        *judge_platform(without(elves, allow.borrowed), name, allow.system_libraries, packages),
+        *judge_borrowed(elves, grafts, metadata, allow.libraries_of, name),
+        *grafted_verdicts(grafts),
     )

@@ -35,6 +35,8 @@ class Allowances:
     """Globs of files that may have code beyond rv64gc, once :func:`farm.verify.isa.settle` has the proof."""
     system_libraries: Mapping[str, str] = field(default_factory=dict)
     """SONAMEs that a ``linux_riscv64`` wheel needs of its user's system, because nothing can graft them."""
+    libraries_of: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By project, SONAMEs of libraries that its wheel has and this one uses."""
     keep_files: Mapping[str, str] = field(default_factory=dict)
     """Patterns of files that look foreign or left over and belong there."""
     no_licence: str = ""
@@ -43,7 +45,18 @@ class Allowances:
     @classmethod
     def of(cls, recipe: Recipe) -> Allowances:
         """Return a recipe's."""
-        return cls(recipe.runtime_guarded, recipe.system_libraries, recipe.keep_files, recipe.no_licence)
+        return cls(
+            recipe.runtime_guarded,
+            recipe.system_libraries,
+            recipe.libraries_of,
+            recipe.keep_files,
+            recipe.no_licence,
+        )
+
+    @property
+    def borrowed(self) -> frozenset[str]:
+        """All libraries of other projects."""
+        return frozenset(library for libraries in self.libraries_of.values() for library in libraries)
 
 
 NOTHING = Allowances()

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, quote, unquote, urldefrag, urlsplit, urlunsplit
 
+import requests
 from packaging.version import Version
 
 from farm.errors import FarmError, InputError, UpstreamError, WheelError
@@ -24,12 +25,12 @@ from farm.verify import Report
 from farm.verify.name import parse_name
 
 if TYPE_CHECKING:
-    import requests
     from packaging.requirements import Requirement
 
     from farm.upstream import UpstreamFile
 
 MOST_BYTES: Final = 2 << 30
+_ABSENT: Final = frozenset({requests.codes.not_found, requests.codes.gone})
 MOST_BESIDE: Final = 64 << 20
 Judge = Callable[[Path, Beside], Report]
 """Judges a wheel; what lies beside it is read where the wheel came from, and only if it is asked for."""
@@ -103,12 +104,26 @@ def _verified(subject: Path | RemoteWheel, http: requests.Session, judge: Judge)
 def _beside(wheel: RemoteWheel, http: requests.Session, folder: Path) -> Beside:
     """Return what downloads the files beside a wheel; on an index, all that a provenance names is there."""
 
-    def read(name: str) -> bytes:
-        target = folder / name
-        download(http, wheel.url_of(name), target, MOST_BESIDE)
+    def read(name: str) -> bytes | None:
+        target, url = folder / name, wheel.url_of(name)
+        try:
+            download(http, url, target, MOST_BESIDE)
+        except UpstreamError as error:
+            if not _is_absent(error):
+                raise
+            if name == wheel.filename + PROVENANCE:
+                return None
+            hint = "who keeps the index must publish the wheel again"
+            raise UpstreamError(f"{url}: named by the provenance, and not there", hint=hint) from error
         return target.read_bytes()
 
     return read
+
+
+def _is_absent(error: UpstreamError) -> bool:
+    """Tell whether a server said that there is no such file."""
+    cause = error.__cause__
+    return isinstance(cause, requests.HTTPError) and cause.response.status_code in _ABSENT
 
 
 def remote_wheel(url: str) -> RemoteWheel:

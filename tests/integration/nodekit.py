@@ -196,6 +196,7 @@ class Board:
             "debug": False,
             "build_tag": "",
             "system_libraries": [],
+            "others_libraries": [],
             "width": 2,
             **changes,
         }

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import textwrap
 import zipfile
 import zlib
@@ -22,6 +23,7 @@ import pytest
 
 from farm.node import VERSION
 from farm.node.attempt import prepared
+from farm.node.failure import NO_LIBRARY
 from farm.node.files import sha256_of, write_json
 from farm.node.process import identity, start_time
 from farm.verify import Allowances, JobExpectation, verify_wheel
@@ -40,6 +42,7 @@ from tests.integration.nodekit import (
     sleeping,
     until,
 )
+from tests.unit.verify.linkkit import make_library
 from tests.unit.verify.wheelkit import MODULE, make_elf, write_wheel
 
 pytestmark = pytest.mark.integration
@@ -379,6 +382,29 @@ def test_libraries_of_the_users_system_are_not_grafted_and_the_tag_promises_noth
     report = verify_wheel(repaired, JobExpectation("demo", "1.0", "cp313", True, "2"), allow=leave)
     assert report.ok, report.failures
     assert not verify_wheel(repaired).ok
+
+
+def test_libraries_of_other_wheels_are_left_out_and_the_tag_stays(board: Board) -> None:
+    shim = board.environments / "cp313/bin/auditwheel.py"
+    shim.write_text(f"{AUDITWHEEL_SHIM}\nprint('asked for', sys.argv)\n")
+    result = board.build(make_sdist(), others_libraries=["libtorch.so", "libc10.so"])
+    assert result["wheels"][0]["filename"] == REPAIRED
+    assert "'--exclude', 'libtorch.so', '--exclude', 'libc10.so'" in board.log()
+
+
+@pytest.mark.parametrize("left_out", [[], ["--exclude", "libvulkan.so.1"]])
+def test_what_auditwheel_itself_says_of_a_library_that_is_nowhere(
+    tmp_path: Path, left_out: list[str]
+) -> None:
+    wheel = write_wheel(tmp_path, WHEEL, {MODULE: make_library(needed=("libvulkan.so.1", "libc.so.6"))})
+    command = [sys.executable, "-m", "auditwheel", "repair", "--patcher", "none", *left_out]
+    done = subprocess.run([*command, wheel], cwd=tmp_path, capture_output=True, check=False)
+    if left_out:
+        assert (done.returncode, NO_LIBRARY.search(done.stderr)) == (0, None), done.stderr
+    else:
+        found = NO_LIBRARY.search(done.stderr)
+        assert found is not None, done.stderr
+        assert found[1] == b"libvulkan.so.1"
 
 
 def test_a_library_that_the_board_lacks_is_named_with_the_keys_that_help(board: Board) -> None:

@@ -208,11 +208,13 @@ def test_the_provenance_of_a_url_lies_beside_it(
         f"{NATIVE}: {NATIVE}.cdx.json is not the file that the provenance names",
     )
     del server.files[f"/files/{NATIVE}.cdx.json"]
-    assert "404" in provenance_of(farm(monkeypatch, capsys, *arguments)[1])[1]
+    assert (
+        "named by the provenance, and not there" in provenance_of(farm(monkeypatch, capsys, *arguments)[1])[1]
+    )
     del server.files[f"/files/{NATIVE}.provenance"]
     ok, evidence = provenance_of(farm(monkeypatch, capsys, *arguments)[1])
     assert not ok
-    assert f"{NATIVE}.provenance: 404" in evidence
+    assert evidence == f"{NATIVE}.provenance can't be read: there is none"
 
 
 def test_the_provenance_on_an_index_is_where_its_page_says(

@@ -69,6 +69,12 @@ KNOWN = "test_command: pytest\nknown_failures:\n"
         ("test_command: pytest\ntest_sources:\n- tests\n- ../x\n", ":4: test_sources", "inside of the sdist"),
         ("test_command: pytest\ntest_sources: [/etc]\n", ":2: test_sources", "inside of the sdist"),
         ("test_command: pytest\ntest_sources: [.]\n", ":2: test_sources", "inside of the sdist"),
+        ("system_libraries: {libx: why}\n", ":1: system_libraries", "pattern"),
+        ("system_libraries: {libx.so.*: why}\n", ":1: system_libraries", "pattern"),
+        ("system_libraries: {/usr/lib/libx.so: why}\n", ":1: system_libraries", "pattern"),
+        ("libraries_of: {torch: []}\n", ":1: libraries_of", "at least 1 item"),
+        ("libraries_of: {a: [libx.so], b: [libx.so]}\n", ":1: libraries_of", "libx.so: from one project"),
+        ("system_libraries: {x.so: y}\nlibraries_of: {a: [x.so]}\n", ":2: libraries_of", "x.so: from one"),
         ("import_skip: [a]\n", ":1: import_skip", "valid dictionary"),
         ("import_skip: {a b: x}\n", ":1: import_skip", "pattern"),
     ],
@@ -204,6 +210,7 @@ def test_who_changes_a_default_raises_the_count() -> None:
             "timeout_s": 14400,
             "build_network": "",
             "system_libraries": {},
+            "libraries_of": {},
         },
     )
 
@@ -219,6 +226,7 @@ def test_who_changes_a_default_raises_the_count() -> None:
         {"debug": True},
         {"build_network": "its tests fetch data"},
         {"system_libraries": {"libvulkan.so.1": "it comes with the driver"}},
+        {"libraries_of": {"torch": ["libtorch.so", "libc10.so"]}},
     ],
 )
 def test_all_else_changes_the_digest(change: dict[str, object]) -> None:
@@ -227,6 +235,7 @@ def test_all_else_changes_the_digest(change: dict[str, object]) -> None:
         "build_constraints",
         "build_network",
         "system_libraries",
+        "libraries_of",
         "debug",
         "environment",
         "native",
