@@ -17,7 +17,7 @@ from farm import timeline
 from farm.cleanroom import CleanRoom, RoomError, Trial, proved
 from farm.dispatch import DEFAULT_POLICY, Dispatcher, Reporter, Tempo
 from farm.dispatch.experience import Experience
-from farm.dispatch.gates import Prove
+from farm.dispatch.gates import Prove, may_be_staged
 from farm.dispatch.sources import FETCHES
 from farm.errors import BusyError, FarmError, InputError, NodeError
 from farm.executor import Executor
@@ -33,7 +33,7 @@ from farm.recipe import load_recipe
 from farm.store import Failure, Job, State, Store, controller_lock
 from farm.timeline import Timeline
 from farm.upstream import Upstream
-from farm.verify import Report
+from farm.verify import Allowances, Report, verify_wheel
 from farm.verify.debian import DebianPackages
 
 FOLLOW_S: Final = 0.5
@@ -144,21 +144,49 @@ def dispatch(
         reporter=reporter,
         policy=policy,
         tempo=tempo,
-        prove=_clean_room(index, paths, upstream) if index.clean_room else None,
+        prove=_prover(index, paths, upstream) if index.clean_room else None,
     )
 
 
-def _clean_room(index: IndexHost, paths: Paths, upstream: Upstream) -> Prove:
-    """Return what proves wheels by execution; dependencies come from the index that users have.
+def vet(wheels: Sequence[Path], *, index: IndexHost, paths: Paths, recipes: Path) -> Iterator[Report]:
+    """Put wheels that were built elsewhere through every gate, with what their recipes allow.
+
+    Where the index host wants it they are proved in the clean room, each with the others beside it: they are
+    to be published together.
 
     Raises:
-        RoomError: the clean room is not well; better now than after hours of building.
+        InputError: a file or a recipe can't be read.
+        RoomError: the clean room is not well.
     """
-    room, packages = CleanRoom.at(), DebianPackages(paths.debian)
+    packages = DebianPackages(paths.debian)
+    room = _room() if index.clean_room else None
+    for wheel in wheels:
+        recipe = load_recipe(recipes, wheel.name.partition("-")[0])
+        report = verify_wheel(wheel, allow=Allowances.of(recipe), packages=packages)
+        if room is not None and may_be_staged(report):
+            others = tuple(other for other in wheels if other != wheel)
+            trial = Trial(wheel, index.simple_url, recipe, beside=others, packages=packages)
+            report = proved(report, room, trial, paths.proof(wheel.name))
+        yield report
+
+
+def _room() -> CleanRoom:
+    """Return the clean room.
+
+    Raises:
+        RoomError: it is not well; better now than after hours of building.
+    """
+    room = CleanRoom.at()
     try:
         room.check()
     except RoomError as error:
         raise RoomError(error.message, hint=f"{error.hint}; {WITHOUT_ROOM}") from error
+    return room
+
+
+def _prover(index: IndexHost, paths: Paths, upstream: Upstream) -> Prove:
+    """Return what proves wheels by execution; dependencies come from the index that users have."""
+    room, packages = _room(), DebianPackages(paths.debian)
 
     def prove(job: Job, wheel: Path, report: Report, beside: tuple[Path, ...]) -> Report:
         recipe = job.spec.recipe

@@ -6,13 +6,14 @@ sandbox).
 """
 
 from farm.cleanroom.room import CPUS, FOLDER, CleanRoom, NoPythonError, RoomError
-from farm.cleanroom.trial import ILLEGAL, NO_WHEEL, Trial, prove, proved
+from farm.cleanroom.trial import ILLEGAL, NO_WHEEL, VECTOR_LENGTH, Trial, prove, proved
 
 __all__ = [
     "CPUS",
     "FOLDER",
     "ILLEGAL",
     "NO_WHEEL",
+    "VECTOR_LENGTH",
     "CleanRoom",
     "NoPythonError",
     "RoomError",

@@ -30,10 +30,14 @@ _UNFIT: Final = frozenset(
     {Gate.READABLE, Gate.NAME, Gate.PATHS, Gate.METADATA, Gate.RECORD, Gate.ELF, Gate.JOB}
 )
 ILLEGAL: Final = "illegal-instruction"
+VECTOR_LENGTH: Final = "vector-length"
+"""Name of the finding that the same passes on a core whose vectors have another length."""
+
 NO_WHEEL: Final = "no-wheel"
 """Name of the finding that pip has no wheel for a requirement, which is then the verdict's subject."""
 
 _CRASHES: Final = 5
+_VECTORS: Final = "v=true"
 _SAID: Final = 3
 _LONGEST: Final = 400
 _NO_TESTS: Final = 5  # pytest's exit code where it found none
@@ -42,6 +46,7 @@ _FIX_ISA: Final = "build it for rv64gc, or let it ask the kernel (riscv_hwprobe)
 _FIX_IMPORT: Final = (
     "see the log; if it can't be imported anywhere, name it in the recipe's import_skip with the reason"
 )
+_FIX_LENGTH: Final = "vector code must take what vsetvli returns, and never suppose how many elements that is"
 _FIX_SOURCES: Final = "name the files and folders of the sdist that are its tests, and nothing else"
 _FIX_TESTS: Final = (
     "see the log; what fails on every machine goes into the recipe's known_failures with the reason"
@@ -151,11 +156,12 @@ class _Proof:
             return
         skip = self._trial.recipe.import_skip
         modules = [module for module in modules_of(self._archive, tag) if module not in skip]
-        for cpu in self._room.cpus:
-            found = list(self._imports(modules, cpu))
-            yield from found
+        for number, cpu in enumerate(self._room.cpus):
+            found = self._imports(modules, cpu)
             if not all(verdict.ok for verdict in found):
+                yield from (_compared(verdict, self._room.cpus[:number]) for verdict in found)
                 return
+            yield from found
         if self._trial.recipe.test_command and not self._lacks_tests:
             yield from self._tests(python, modules)
 
@@ -249,11 +255,16 @@ class _Proof:
                 return
         left_out = recipe.left_out(parse_name(self._trial.wheel.name).version)
         command = [*recipe.test_command, *(f"--deselect={test}" for test in left_out)]
+        about = self._about_tests(left_out)
+        tested: dict[str, Verdict] = {}
         for cpu in self._room.cpus:
-            verdict = self._tested(venv, command, cpu)
-            yield replace(verdict, evidence=verdict.evidence + self._about_tests(left_out))
-            if not verdict.ok and cpu == self._room.cpus[0]:
-                return
+            tested[cpu] = self._tested(venv, command, cpu)
+            if not tested[self._room.cpus[0]].ok:
+                break
+        passed = [cpu for cpu, verdict in tested.items() if verdict.ok]
+        for verdict in tested.values():
+            compared = _compared(verdict, passed)
+            yield replace(compared, evidence=compared.evidence + about)
 
     def _bring_tests(self, modules: Sequence[str]) -> str:
         """Copy the tests that are in the sdist only to the trial; returns why that can't be, if so."""
@@ -306,6 +317,17 @@ def one_line(text: str) -> str:
     """Return text of a stranger as one line that can be printed."""
     line = " ".join(text.split())
     return "".join(letter if letter.isprintable() else "?" for letter in line)[:_LONGEST]
+
+
+def _compared(verdict: Verdict, passed: Sequence[str]) -> Verdict:
+    """Return a failing verdict with the cores on which the same passed: so a fault of vector code shows."""
+    if verdict.ok or not passed:
+        return verdict
+    vectors = [cpu for cpu in passed if _VECTORS in cpu]
+    if not vectors:
+        return replace(verdict, evidence=f"{verdict.evidence}; under {', '.join(passed)} it passed")
+    said = f"{verdict.evidence}; it depends on the vector length: under {', '.join(vectors)} it passed"
+    return replace(verdict, evidence=said, hint=_FIX_LENGTH, verdict=verdict.verdict or VECTOR_LENGTH)
 
 
 def _last_words(tail: str, lines: int = _SAID) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from farm import service
 from farm.cleanroom import CleanRoom, Trial, proved
 from farm.cli.care import To, registry_targets, upload
 from farm.cli.common import (
@@ -24,7 +25,7 @@ from farm.cli.common import (
     show_error,
 )
 from farm.cli.rebuild import verify_by_rebuild
-from farm.errors import ExitCode, InputError, PublishError, WheelError
+from farm.errors import ExitCode, InputError, WheelError
 from farm.nodes import read_fleet
 from farm.paths import REPOSITORY, Paths
 from farm.provenance.check import Beside, checked_beside, trusted_keys
@@ -128,24 +129,30 @@ def publish(
     inventory: Inventory = INVENTORY,
     state: State_ = None,
     to: To = None,
+    recipes: Recipes = RECIPES,
 ) -> None:
-    """Verify wheels that were built elsewhere and publish them; with --to, elsewhere, too."""
+    """Verify wheels that were built elsewhere, as `farm dispatch` does its own, and publish them.
+
+    With --to, elsewhere, too.
+    """
     index = read_fleet(inventory).require_index()
     paths = Paths.of(inventory, state)
     targets = registry_targets(to, inventory, paths)
-    for wheel in wheels:
-        report = verify_wheel(wheel)
-        if not report.ok:
-            failure = report.failures[0]
-            raise PublishError(
-                f"{wheel.name}: {failure.gate}: {failure.evidence}",
-                hint=f"`farm verify {wheel}` shows every gate",
-            )
+    with controller_lock(paths.lock):
+        pass  # who holds the farm is told now, not after minutes in the clean room
+    failed = 0
+    for report in service.vet(wheels, index=index, paths=paths, recipes=recipes):
+        failed += not report.ok
+        _show(report, everything=False)
+    if failed:
+        raise WheelError(
+            f"nothing is published: {failed} of {len(wheels)} wheels did not pass every gate",
+            hint="mend them, or have their recipes allow what is meant to be so",
+        )
     with controller_lock(paths.lock):
         done = publish_wheels(wheels, paths, index)
     if done.warning:
         errors.print(f"warning: {done.warning}", markup=False, soft_wrap=True)
-    console.print(
-        f"published {len(done.files)} files, {done.pages} pages changed: {index.simple_url}", soft_wrap=True
-    )
+    changed = f"{done.pages} pages changed, {done.checked_files} files read back"
+    console.print(f"published {len(done.files)} files, {changed}: {index.simple_url}", soft_wrap=True)
     upload(done.files, targets, paths)

@@ -125,7 +125,7 @@ class Gates:
 
     def _static(self, job: Job, attempt: Attempt, wheel: Path) -> Examined:
         report = verified(job, wheel, self._paths)
-        passed = report.ok if self._prove is None else _may_be_staged(report)
+        passed = report.ok if self._prove is None else may_be_staged(report)
         if not passed or report.sha256 != job.wheel_sha256:
             return Examined(job.attempt_id, report, None)
         if self._prove is None and job.state is State.BUILT:
@@ -293,7 +293,7 @@ def publish_all(publish: Callable[[Sequence[Path]], object], groups: Sequence[Gr
     return outcomes
 
 
-def _may_be_staged(report: Report) -> bool:
+def may_be_staged(report: Report) -> bool:
     """Return whether nothing fails but what the clean room can settle."""
     return all(verdict.verdict == IsaVerdict.NEEDS_PROOF for verdict in report.failures)
 

@@ -18,7 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from farm.cleanroom import CPUS, NO_WHEEL, CleanRoom, RoomError, Trial, prove
+from farm import service
+from farm.cleanroom import CPUS, NO_WHEEL, VECTOR_LENGTH, CleanRoom, RoomError, Trial, prove
+from farm.nodes import Address, IndexHost
+from farm.paths import Paths
 from farm.recipe import KnownFailure, Recipe
 from farm.verify.model import Gate, Verdict
 from tests.integration import trapkit
@@ -302,3 +305,34 @@ def test_a_dependency_that_is_only_staged_is_installed(room: CleanRoom, index: s
     installed, imported = prove(baseline, replace(trial, beside=(beside,)), tmp_path / "log")
     assert imported.ok, imported
     assert f"and what is staged ({beside.name})" in installed.evidence
+
+
+def test_a_bug_that_one_vector_length_shows_is_named_so(room: CleanRoom, index: str, tmp_path: Path) -> None:
+    """Code for vectors, run only where the core has them, that supposes 128 bits: an F3 has 256."""
+    native = trapkit.extension(tmp_path, "short", "-DWITH_LENGTH")
+    wheel = trapkit.wheel(tmp_path, "short", {f"short{SUFFIX}": native})
+    recipe = Recipe(test_command=["python", "-c", "import short; n = short.number(); assert n == 16, n"])
+    verdicts = prove(room, Trial(wheel, index, recipe), tmp_path / "log")
+    failure = _failure(verdicts, Gate.EXECUTION)
+    assert failure.verdict == VECTOR_LENGTH
+    assert f"under {CPUS[2]}: ended with code 1" in failure.evidence
+    assert "AssertionError: 32" in failure.evidence
+    assert f"it depends on the vector length: under {CPUS[1]} it passed" in failure.evidence
+    tested = [verdict for verdict in verdicts if verdict.gate is Gate.EXECUTION]
+    assert [verdict.ok for verdict in tested] == [True, True, False]
+
+
+def test_wheels_that_are_published_together_are_proved_with_each_other(
+    room: CleanRoom, index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CleanRoom, "at", lambda: replace(room, cpus=room.cpus[:1]))
+    upper = trapkit.wheel(tmp_path, "upper", {"upper.py": b"import base\n"}, needs="base", tags=PURE)
+    base = trapkit.wheel(tmp_path, "base", {"base.py": b"import absent\n"}, tags=PURE)
+    address = Address("index", "127.0.0.1", 9, "nobody", Path("/key"), Path("/hosts"))
+    host = IndexHost(address, "/nosuch", index.removesuffix("/simple/"))
+    (tmp_path / "base.yml").write_text("import_skip: {base: its helper is on the boards only}\n")
+    reports = service.vet([upper, base], index=host, paths=Paths(tmp_path / "state"), recipes=tmp_path)
+    seen = {report.wheel: [verdict.evidence for verdict in report.failures] for report in reports}
+    assert list(seen) == [upper.name, base.name]
+    assert "No module named 'absent'" in seen[upper.name][0]
+    assert seen[base.name] == []

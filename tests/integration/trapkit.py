@@ -29,6 +29,20 @@ __attribute__((noinline)) long vector_bytes(void) {
                      "vsetvli %0, x0, e8, m1, ta, ma\\n.option pop" : "=r"(bytes));
     return bytes;
 }
+#elif defined(WITH_LENGTH)
+extern unsigned long getauxval(unsigned long);
+/* Sixteen ones, sixteen zeros; where the kernel says that the core has vectors, "as long as mine". */
+__attribute__((noinline)) long vector_bytes(void) {
+    volatile unsigned char bytes[32] = {0};
+    if (getauxval(16) & (1 << ('V' - 'A')))
+        __asm__ volatile(".option push\\n.option arch, +v\\nvsetvli t0, x0, e8, m1, ta, ma\\n"
+                         "vmv.v.i v1, 1\\nvse8.v v1, (%0)\\n.option pop" : : "r"(bytes) : "t0", "memory");
+    else
+        for (int at = 0; at < 16; at++) bytes[at] = 1;
+    long sum = 0;
+    for (int at = 0; at < 32; at++) sum += bytes[at];
+    return sum;
+}
 #else
 extern long foo(void);
 __attribute__((noinline)) long vector_bytes(void) { return NUMBER; }

@@ -17,9 +17,10 @@ from farm.cli import jobs, nodes, wheels
 from farm.errors import ExitCode
 from farm.nodes import Address, IndexHost, Node
 from farm.paths import Paths
+from farm.publish import Published
 from farm.store import Failure, Mark, State, Store, controller_lock
 from tests.unit.plankit import spec
-from tests.unit.verify.wheelkit import EM_X86_64, MODULE, make_elf, write_wheel
+from tests.unit.verify.wheelkit import EM_X86_64, MODULE, NATIVE, make_elf, write_wheel
 
 
 @dataclass
@@ -182,8 +183,46 @@ def test_publishing_beside_a_dispatch_is_told_of_it(farm: Farm, monkeypatch: pyt
     assert is_one_line_and_fix(outcome)
 
 
-def test_dispatch_without_a_clean_room_says_how_to_make_one_or_do_without(
-    farm: Farm, monkeypatch: pytest.MonkeyPatch
+def left_over(folder: Path) -> Path:
+    files = {"left/x.pyc": b"", MODULE: make_elf()}
+    return write_wheel(folder, NATIVE.replace("demo", "left"), files)
+
+
+def test_publish_says_why_a_wheel_is_not_published(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheels, "read_fleet", lambda _path: FLEET)
+    good = write_wheel(farm.directory)
+    bad = write_wheel(
+        farm.directory, NATIVE.replace("demo", "left"), files={"left/x.pyc": b"", MODULE: make_elf()}
+    )
+    outcome = farm("publish", good, bad, "--recipes", farm.directory)
+    assert outcome.code == ExitCode.FAILED
+    assert f"error: {bad.name}: content: left/x.pyc" in outcome.err
+    assert "nothing is published: 1 of 2 wheels did not pass" in outcome.err
+    assert not farm.paths.tree.exists()
+
+
+def test_publish_follows_the_recipe(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheels, "read_fleet", lambda _path: FLEET)
+    done: list[str] = []
+
+    def published(files: list[Path], *_: object) -> Published:
+        done.extend(file.name for file in files)
+        return Published(tuple(done), 1, len(done))
+
+    monkeypatch.setattr(wheels, "publish_wheels", published)
+    (farm.directory / "left.yml").write_text("keep_files: {'left/x.pyc': its source is lost}\n")
+    wheel = write_wheel(
+        farm.directory, NATIVE.replace("demo", "left"), files={"left/x.pyc": b"", MODULE: make_elf()}
+    )
+    outcome = farm("publish", wheel, "--recipes", farm.directory)
+    assert (outcome.code, outcome.err) == (ExitCode.OK, "")
+    assert done == [wheel.name]
+    assert "1 files read back" in outcome.out
+
+
+@pytest.mark.parametrize("command", [("dispatch",), ("publish", "x.whl")], ids=" ".join)
+def test_without_a_clean_room_it_says_how_to_make_one_or_do_without(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
     class WithRoom(FLEET):
         @staticmethod
@@ -192,8 +231,9 @@ def test_dispatch_without_a_clean_room_says_how_to_make_one_or_do_without(
 
     nowhere = CleanRoom(farm.directory / "room/userland", farm.directory / "room/work")
     monkeypatch.setattr(CleanRoom, "at", lambda: nowhere)
-    monkeypatch.setattr(jobs, "read_fleet", lambda _path: WithRoom)
-    outcome = farm("dispatch")
+    for module in (jobs, wheels):
+        monkeypatch.setattr(module, "read_fleet", lambda _path: WithRoom)
+    outcome = farm(*command)
     assert outcome.code == ExitCode.NODE
     assert is_one_line_and_fix(outcome), outcome.err
     assert f"no clean room in {farm.directory}/room" in outcome.err
