@@ -354,7 +354,8 @@ class Span:
     attempt: str
     path: str
     label: str
-    failed: bool
+    outcome: str
+    """As a :class:`BuildRow` has it."""
     lane: int
     left: float
     width: float
