@@ -140,7 +140,7 @@ def _spans(attempts: Sequence[Attempt], history: History, ends: int) -> tuple[Sp
             attempt=ran.job_id,
             path=build_path(ran.job_id),
             label=_label(by_name[ran.job_id], history),
-            failed=build_row(by_name[ran.job_id], history.jobs.get(by_name[ran.job_id].job_id)).failed,
+            outcome=final_failure(by_name[ran.job_id], history.jobs.get(by_name[ran.job_id].job_id)),
             lane=lane,
             left=round(ran.start_s / whole, 5),
             width=round(max((ran.end_s - ran.start_s) / whole, LEAST_WIDTH), 5),

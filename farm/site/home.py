@@ -33,13 +33,14 @@ class Snippet:
     text: str
 
 
-def home_page(rows: Iterable[ProjectRow], base_url: str) -> HomePage:
+def home_page(rows: Iterable[ProjectRow], base_url: str, *, signed: bool = False) -> HomePage:
     """Return the home page. Projects by name, releases by time: the newest of all projects."""
     projects = tuple(sorted(rows, key=lambda row: row.project))
     releases = [release for row in projects for release in row.releases]
     releases.sort(key=lambda release: (release.uploaded, release.project, release.version), reverse=True)
     return HomePage(
         base_url=base_url.rstrip("/") + "/" if base_url else "",
+        signed=signed,
         wheels=sum(row.wheels for row in projects),
         size=sum(row.size for row in projects),
         projects=projects,

@@ -291,6 +291,8 @@ class HomePage:
     """All projects, and the newest releases."""
 
     base_url: str
+    signed: bool
+    """Whether a farm's keys are here: wheels without its provenance promise nothing."""
     wheels: int
     size: int
     projects: tuple[ProjectRow, ...]
@@ -352,7 +354,8 @@ class Span:
     attempt: str
     path: str
     label: str
-    failed: bool
+    outcome: str
+    """As a :class:`BuildRow` has it."""
     lane: int
     left: float
     width: float

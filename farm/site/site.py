@@ -143,7 +143,7 @@ class _Site:
             if index.files:
                 rows.append(self.project(index, builds, shelf))
         self.writer.keep_only("project", {row.project for row in rows})
-        return home_page(rows, self.tree.base_url)
+        return home_page(rows, self.tree.base_url, signed=self.tree.keys.is_file())
 
     def project(self, index: ProjectIndex, builds: Builds, shelf: Shelf) -> ProjectRow:
         newest = newest_version(index.files)

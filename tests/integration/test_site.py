@@ -91,7 +91,7 @@ def test_axe_would_find_what_is_wrong(browser: Browser, base: str) -> None:
     watched.open("")
     page.evaluate("document.querySelector('#search').previousElementSibling.remove()")
     page.evaluate("document.querySelector('#search').removeAttribute('placeholder')")
-    assert [fault.partition(":")[0] for fault in watched.axe()] == ["label"]
+    assert "label" in {fault.partition(":")[0] for fault in watched.axe()}
     page.close()
 
 

@@ -267,7 +267,7 @@ WHEELS = st.lists(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(WHEELS, st.data())
 def test_incremental_equals_full(wheels: list[tuple[str, str]], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as name_of_folder:
