@@ -65,11 +65,7 @@ def _timer(name: str, show: Show) -> Check:
 
 
 def shown(unit: str) -> Mapping[str, str]:
-    """Ask systemd for a unit's properties: the system's, else the user's own."""
-    for options in ((), ("--user",)):
-        command = ["systemctl", *options, "show", "--no-pager", unit]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_ASK_S)
-        found = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
-        if found.get("LoadState") == "loaded":
-            return found
-    return {}
+    """Ask systemd for a unit's properties; none where it does not answer."""
+    command = ["systemctl", "show", "--no-pager", unit]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_ASK_S)
+    return dict(line.partition("=")[::2] for line in done.stdout.splitlines())
