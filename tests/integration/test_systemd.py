@@ -295,16 +295,15 @@ def test_the_farms_own_timers(board: Machine) -> None:
     """roles/farm_timers on a machine that systemd runs: set up, run, seen by the doctor, and removed."""
     board.ssh(
         "cat >/usr/local/bin/farm <<'END'\n#!/bin/sh\necho \"$FARM_INVENTORY $*\" >>/var/tmp/farm-calls\n"
-        'test "$1" != doctor\nEND\nchmod 755 /usr/local/bin/farm; rm -f /var/tmp/farm-calls'
+        'test "$2" != refresh\nEND\nchmod 755 /usr/local/bin/farm; rm -f /var/tmp/farm-calls'
     )
     assert "changed=0" not in board.play(TIMERS_PLAY)
     assert "changed=0" in board.play(TIMERS_PLAY), "a second run changes nothing"
     board.ssh("systemctl start farm-index-try.service")
-    board.try_ssh("systemctl start farm-doctor.service")
-    assert board.ssh("cat /var/tmp/farm-calls").splitlines() == [
-        "/srv/site index try",
-        "/srv/site doctor --quiet",
-    ]
+    board.try_ssh("systemctl start farm-index-refresh.service")
+    board.ssh("systemctl start farm-doctor.service")
+    calls = [f"/srv/site {call}" for call in ("index try", "index refresh", "doctor --quiet")]
+    assert board.ssh("cat /var/tmp/farm-calls").splitlines() == calls
 
     def shown(unit: str) -> dict[str, str]:
         lines = board.ssh(f"systemctl show --no-pager {unit}").splitlines()
@@ -312,8 +311,8 @@ def test_the_farms_own_timers(board: Machine) -> None:
 
     found = {check.name: check for check in timers(shown, Path("/"))}
     assert found["timer farm-index-try"].level is Level.OK
-    assert found["timer farm-doctor"].level is Level.FAIL
-    assert "exit-code, code 1" in found["timer farm-doctor"].evidence
+    assert found["timer farm-index-refresh"].level is Level.FAIL
+    assert "exit-code, code 1" in found["timer farm-index-refresh"].evidence
     board.play(TIMERS_PLAY, farm_timers_refresh="", farm_timers_try="", farm_timers_doctor="")
     assert board.ssh("ls /etc/systemd/system | grep -c ^farm- || :").strip() == "0"
     assert not any(check.level is Level.OK for check in timers(shown, Path("/")))
