@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Final
 
 from farm.verify import Gate, Report, verify_wheel
-from farm.verify.elf import read_elf
+from farm.verify.elf import facts_of
+from farm.verify.image import read_image
 from farm.verify.isa import beyond_rv64gc, parse_arch
 from farm.verify.wheel import read_archive
 
@@ -97,7 +98,7 @@ def attribute_gate(elves: Sequence[bytes]) -> None:
     They are in memory, as they are for the RECORD gate; readelf's are in the page cache.
     """
     for data in elves:
-        facts = read_elf(data)
+        facts = facts_of(read_image(data))
         if facts.arch is not None:
             beyond_rv64gc(parse_arch(facts.arch))
 

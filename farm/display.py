@@ -20,6 +20,7 @@ STYLES: Final = {
     State.LEASED: "cyan",
     State.RUNNING: "cyan",
     State.BUILT: "blue",
+    State.STAGED: "blue",
     State.VERIFIED: "blue",
     State.PUBLISHED: "green",
     State.FAILED: "bold red",

@@ -90,6 +90,10 @@ class PublishError(FarmError):
     exit_code = ExitCode.PUBLISH
 
 
+class NameTakenError(PublishError):
+    """A wheel of this name, or of its version and tags, is published with other bytes (F06)."""
+
+
 class BusyError(FarmError):
     """Another process holds the farm's state."""
 

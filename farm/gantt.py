@@ -27,7 +27,7 @@ def gantt(timeline: Timeline, columns: int) -> RenderableType:
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, width=width)
     for node, spans in rows.items():
-        for number, line in enumerate(_lines(spans)):
+        for number, line in enumerate(lanes(spans)):
             grid.add_row(node if number == 0 else "", _bar(line, width / whole))
     half, end = duration(whole / 2), duration(whole)
     grid.add_row("", Text(f"0:00{half:^{max(1, width - 4 - len(end))}}{end}", "dim"))
@@ -76,7 +76,7 @@ def timeline_json(timeline: Timeline) -> dict[str, object]:
     }
 
 
-def _lines(spans: Sequence[Span]) -> list[list[Span]]:
+def lanes(spans: Sequence[Span]) -> list[list[Span]]:
     """Return the spans in as few lines as show those that ran at the same time beside each other."""
     lines: list[list[Span]] = []
     for span in sorted(spans, key=lambda span: (span.start_s, span.job_id)):

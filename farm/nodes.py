@@ -22,6 +22,7 @@ MIN_DISK_BYTES: Final = 2 << 30
 SANDBOX: Final = "bubblewrap"
 ALLOW: Final = "farm_allow_unsandboxed_builds"
 CLEAN_ROOM: Final = "farm_clean_room"
+PRIVATE_NAMES: Final = "index_server_private_names"
 WANTED: Final = "farm_wanted"
 
 
@@ -65,6 +66,8 @@ class IndexHost:
     url: str
     clean_room: bool = True
     """Whether wheels are installed, imported and tested in the clean room before they are published."""
+    private_names: frozenset[str] = frozenset()
+    """Names of projects, ``*`` for any part of one, that upstream is never asked for."""
     wanted: str = ""
     """File of requirements that `farm dispatch --all` builds besides what is hosted, beside the inventory."""
 
@@ -270,6 +273,7 @@ def _index_host(name: str, variables: Mapping[str, object], source: str) -> Inde
         root=need("farm_index_root"),
         url=need("farm_index_url"),
         clean_room=CLEAN_ROOM not in variables or need.flag(CLEAN_ROOM),
+        private_names=need.words(PRIVATE_NAMES) if PRIVATE_NAMES in variables else frozenset(),
         wanted=need(WANTED) if WANTED in variables else "",
     )
 

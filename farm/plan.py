@@ -76,17 +76,25 @@ class JobSpec:
     sdist_url: str
     sdist_sha256: str
     recipe: Recipe
+    build_tag: str = ""
+    """PEP 427's, which the wheel must have; empty: none. It is chosen late (:mod:`farm.build_tag`), and no
+    part of the job's identity."""
 
     @property
     def digest(self) -> str:
         """Return the sha256 over sdist, recipe (its constraints included) and Python ABI."""
-        parts = [self.project, self.version, self.python, self.sdist_sha256, self.recipe.digest()]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return job_digest(self.project, self.version, self.python, self.sdist_sha256, self.recipe.digest())
 
     @property
     def job_id(self) -> str:
         """Return the name people and directories know the job by."""
         return f"{self.project}-{self.version}-{self.python}-{self.digest[:8]}"
+
+
+def job_digest(project: str, version: str, python: str, sdist_sha256: str, recipe_digest: str) -> str:
+    """Return what identifies a job, from all that goes into it."""
+    parts = [project, version, python, sdist_sha256, recipe_digest]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def parse_requirements(texts: Iterable[str]) -> list[Requirement]:

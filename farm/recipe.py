@@ -11,12 +11,14 @@ import json
 import shlex
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Final
 
 import yaml
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidName, canonicalize_name
+from packaging.version import Version
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -41,10 +43,10 @@ UNBUILT: Final = frozenset(
         "memory_mib",
         "memory_mib_per_task",
         "runtime_guarded",
-        "system_packages",
         "keep_files",
         "no_licence",
         "test_command",
+        "test_sources",
         "test_requires",
         "test_timeout_s",
         "known_failures",
@@ -52,6 +54,9 @@ UNBUILT: Final = frozenset(
     }
 )
 """Keys that say where, why it is built, what its wheel may be like, how it is tried: not what comes out."""
+
+DEFAULTS: Final = 1
+"""Counts the defaults of all other keys: whoever changes one of them raises it, and all is built anew."""
 
 
 def _requirement(value: str) -> str:
@@ -86,6 +91,20 @@ def _project(value: str) -> str:
         raise ValueError(f"not a project's name: {value!r}") from error
 
 
+def _versions(value: str) -> str:
+    try:
+        return str(SpecifierSet(value))
+    except InvalidSpecifier as error:
+        raise ValueError(f"not a PEP 440 specifier, such as '<2': {value!r}") from error
+
+
+def _member(value: str) -> str:
+    path = PurePosixPath(value)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in value:
+        raise ValueError(f"not a file or folder inside of the sdist, such as tests: {value!r}")
+    return str(path)
+
+
 _OPERATORS: Final = frozenset("();<>|&")  # what shlex calls punctuation
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 NodeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -93,7 +112,23 @@ Feature = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 Project = Annotated[str, AfterValidator(_project)]
 FileGlob = Annotated[str, Field(min_length=1, pattern=r"^[^/\\][^\\]*$")]
 DebianPackage = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
+Soname = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*\.so(\.[A-Za-z0-9_.+-]+)?$")]
 Mebibytes = Annotated[int, Field(gt=0)]
+
+
+class KnownFailure(BaseModel):
+    """Tests that fail on every machine (F16), of some versions of a project or of all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    versions: Annotated[str, AfterValidator(_versions)] = ""
+    """Which versions: a PEP 440 specifier; empty: all."""
+
+    tests: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    """What pytest leaves out, by node id."""
+
+    reason: Reason
+    """Why; shown with the verdicts."""
 
 
 class Recipe(BaseModel):
@@ -143,8 +178,8 @@ class Recipe(BaseModel):
     runtime_guarded: dict[FileGlob, Reason] = {}
     """Files in the wheel that may have code beyond rv64gc if it only runs where the core has it, and why."""
 
-    system_packages: dict[DebianPackage, Reason] = {}
-    """Debian packages that a wheel which can't be repaired needs from its user's system, and why."""
+    system_libraries: dict[Soname, Reason] = {}
+    """Libraries that can't be grafted, because only the user's own system can have them, and why."""
 
     keep_files: dict[str, Reason] = {}
     """Patterns of files in the wheel that look foreign or left over and belong there, and why."""
@@ -155,14 +190,20 @@ class Recipe(BaseModel):
     test_command: Annotated[list[str], BeforeValidator(_words)] = []
     """What tests the installed wheel in the clean room, in an empty folder, by no shell; empty: nothing."""
 
+    test_sources: list[Annotated[str, AfterValidator(_member)]] = []
+    """Files and folders of the sdist that hold the tests, where the wheel does not have them.
+
+    They are copied into the folder that ``test_command`` runs in.
+    """
+
     test_requires: list[Annotated[str, AfterValidator(_requirement)]] = []
     """What the tests need besides what the wheel itself needs, as PEP 508 requirements; wheels only."""
 
     test_timeout_s: Annotated[int, Field(gt=0)] = 600
     """Seconds that the tests may take on a reference core; the clean room, which is emulated, gives more."""
 
-    known_failures: dict[Annotated[str, Field(min_length=1)], Reason] = {}
-    """Tests that pytest leaves out, by node id, each with the reason (F16)."""
+    known_failures: list[KnownFailure] = []
+    """Tests that pytest leaves out, by version, with the reasons (F16)."""
 
     import_skip: dict[Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")], Reason] = {}
     """Modules that the clean room does not import, each with the reason."""
@@ -179,18 +220,39 @@ class Recipe(BaseModel):
             raise ValueError(f"{', '.join(both)}: in nodes as well")
         return excluded
 
+    @field_validator("test_sources")
+    @classmethod
+    def _for_a_command(cls, sources: list[str], info: ValidationInfo) -> list[str]:
+        """Refuse tests that nothing would run."""
+        if sources and not info.data.get("test_command"):
+            raise ValueError("there is no test_command that runs them")
+        return sources
+
     @field_validator("known_failures")
     @classmethod
-    def _by_pytest(cls, known: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+    def _by_pytest(cls, known: list[KnownFailure], info: ValidationInfo) -> list[KnownFailure]:
         """Refuse known failures where no pytest could leave them out."""
         if known and not runs_pytest(info.data.get("test_command", ())):
             raise ValueError("only pytest can leave tests out, and test_command does not call it")
         return known
 
+    def left_out(self, version: Version) -> dict[str, str]:
+        """Return the known failures of one version: tests and reasons."""
+        return {
+            test: known.reason
+            for known in self.known_failures
+            if SpecifierSet(known.versions).contains(version, prereleases=True)
+            for test in known.tests
+        }
+
     def digest(self) -> str:
-        """Return the sha256 of everything that can change what is built."""
-        content = self.model_dump(exclude=set(UNBUILT))
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        """Return the sha256 of everything that can change what is built.
+
+        What is at its default is left out: a key that is new, or that a recipe states for nothing, makes no
+        other job. So a default must not change, unless DEFAULTS is raised.
+        """
+        content = self.model_dump(exclude=set(UNBUILT), exclude_defaults=True)
+        return hashlib.sha256(json.dumps([DEFAULTS, content], sort_keys=True).encode()).hexdigest()
 
 
 DEFAULT = Recipe()
@@ -238,11 +300,10 @@ def parse_recipe(text: str, path: Path) -> Recipe:
         return Recipe.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        key = str(first["loc"][0]) if first["loc"] else ""
+        key = ".".join(part for part in first["loc"] if isinstance(part, str) and part != "[key]")
         known = ", ".join(sorted(Recipe.model_fields))
-        raise InputError(
-            f"{path}:{_line_of(tree, key)}: {key}: {first['msg']}", hint=f"known keys: {known}"
-        ) from error
+        line = _line_of(tree, first["loc"])
+        raise InputError(f"{path}:{line}: {key}: {first['msg']}", hint=f"known keys: {known}") from error
 
 
 def _refuse_twice(tree: yaml.Node | None, path: Path) -> None:
@@ -254,9 +315,16 @@ def _refuse_twice(tree: yaml.Node | None, path: Path) -> None:
         seen.add(name.value)
 
 
-def _line_of(tree: yaml.Node | None, key: str) -> int:
-    if isinstance(tree, yaml.MappingNode):
-        for name, _ in tree.value:
-            if name.value == key:
-                return int(name.start_mark.line) + 1
-    return 1
+def _line_of(node: yaml.Node | None, loc: Sequence[int | str]) -> int:
+    """Return the line of what pydantic names, or of what is nearest around it."""
+    line = 1
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((name, value) for name, value in node.value if name.value == part), None)
+            if found is None:
+                break
+            line, node = int(found[0].start_mark.line) + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = int(node.start_mark.line) + 1
+    return line

@@ -1,4 +1,4 @@
-"""Build-order edges: which jobs of the queue must be published before another one can be built.
+"""Which jobs of the queue need which others: to be built, and when what they built is installed.
 
 What an sdist says beforehand is read here: ``build-system.requires`` of its pyproject.toml, and
 ``Requires-Dist`` of its PKG-INFO, because what is needed for a build is installed with all that it needs.
@@ -18,7 +18,7 @@ import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -88,6 +88,16 @@ class OrderedJob:
             needs=tuple(spec.recipe.needs),
         )
 
+    @classmethod
+    def of_wheel(cls, spec: JobSpec, metadata: bytes) -> OrderedJob:
+        """Read what a job's wheel says it needs when it is installed, in the bytes of its METADATA.
+
+        The sdist's PKG-INFO was a promise; this is what pip will follow.
+        """
+        said, _ = parse_email(metadata)
+        declared = Declared(run=_requirements(said.get("requires_dist", ())))
+        return cls(spec.job_id, spec.project, spec.version, spec.python, declared)
+
 
 Queue = Mapping[tuple[str, str], Sequence[OrderedJob]]
 
@@ -116,10 +126,30 @@ def order(jobs: Iterable[OrderedJob]) -> dict[str, frozenset[str]]:
     A job waits for the newest version in the queue that fits its build requirements and its recipe's
     constraints, and for what that one needs at run time: the build environment is to hold all of them.
     """
+    queue = queue_of(jobs)
+    return {job.job_id: frozenset(_awaited(job, queue)) for same in queue.values() for job in same}
+
+
+def queue_of(jobs: Iterable[OrderedJob]) -> Queue:
+    """Return jobs by Python and project."""
     queue: defaultdict[tuple[str, str], list[OrderedJob]] = defaultdict(list)
     for job in jobs:
         queue[job.python, job.project].append(job)
-    return {job.job_id: frozenset(_awaited(job, queue)) for same in queue.values() for job in same}
+    return queue
+
+
+def installed_with(job: OrderedJob, also: Iterable[str], queue: Queue) -> frozenset[str]:
+    """Return the jobs of the queue whose wheels pip may take when it installs a job's own.
+
+    Args:
+        job: whose ``declared.run`` says what is asked for, with markers and extras.
+        also: requirements that are installed together with it (its tests'), as PEP 508 texts; an extra of the
+            job's own project is one, too.
+        queue: other jobs; of several versions that fit the newest counts. What leads through a project that
+            is not in it is not seen.
+    """
+    start = [(job.declared.run, frozenset[str]()), (_requirements(also), frozenset[str]())]
+    return frozenset(_followed(start, job, queue, {}))
 
 
 def find_cycle(edges: Mapping[str, Iterable[str]]) -> tuple[str, ...] | None:
@@ -177,22 +207,44 @@ def marker_environment(python: str) -> dict[str, str]:
 
 def _awaited(job: OrderedJob, queue: Queue) -> set[str]:
     """Follow what the build environment of ``job`` will hold through the queue."""
-    environment = marker_environment(job.python)
-    limits = _wanted(job.constraints, frozenset(), environment)
-    awaited: set[str] = set()
+    limits = _wanted(job.constraints, frozenset(), marker_environment(job.python))
+    start = [((*job.declared.build, *map(Requirement, job.needs)), frozenset[str]())]
+    # Of its own project, a build environment holds an older version, not this one.
+    alone = replace(job, declared=Declared())
+    return _followed(start, alone, queue, {name: specifier for name, (specifier, _) in limits.items()})
+
+
+Asked = tuple[Sequence[Requirement], frozenset[str]]
+"""Requirements, and the extras of their project that are asked for."""
+
+
+def _followed(
+    start: Sequence[Asked], own: OrderedJob, queue: Queue, limits: Mapping[str, SpecifierSet]
+) -> set[str]:
+    """Follow requirements through the queue, as ``own``'s Python; it is not among what is returned."""
+    environment = marker_environment(own.python)
+    reached: set[str] = set()
     seen: set[tuple[str, frozenset[str]]] = set()
-    todo = [((*job.declared.build, *map(Requirement, job.needs)), frozenset[str]())]
+    todo = list(start)
     while todo:
-        for name, (specifier, extras) in _wanted(*todo.pop(), environment).items():
-            if name == job.project:
-                continue
-            limit, _ = limits.get(name, (SpecifierSet(), None))
-            for other in _fitting(queue.get((job.python, name), ()), specifier & limit):
-                awaited.add(other.job_id)
-                if (other.job_id, extras) not in seen:
-                    seen.add((other.job_id, extras))
-                    todo.append((other.declared.run, extras))
-    return awaited
+        requirements, extras = todo.pop()
+        # Most names are of no job: markers, which take time, are evaluated for the others only.
+        known = [item for item in requirements if _is_there(item, own, queue)]
+        for name, (specifier, others) in _wanted(known, extras, environment).items():
+            limit = limits.get(name, SpecifierSet())
+            jobs = [own] if name == own.project else _fitting(queue[own.python, name], specifier & limit)
+            for job in jobs:
+                if job is not own:
+                    reached.add(job.job_id)
+                if (job.job_id, others) not in seen:
+                    seen.add((job.job_id, others))
+                    todo.append((job.declared.run, others))
+    return reached
+
+
+def _is_there(requirement: Requirement, own: OrderedJob, queue: Queue) -> bool:
+    name = canonicalize_name(requirement.name)
+    return name == own.project or (own.python, name) in queue
 
 
 def _wanted(

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 from farm import rebuild as rebuilding
 from farm import timeline
-from farm.cleanroom import CleanRoom, Trial, proved
+from farm.cleanroom import CleanRoom, RoomError, Trial, proved
 from farm.dispatch import DEFAULT_POLICY, Dispatcher, Reporter, Tempo
 from farm.dispatch.experience import Experience
 from farm.dispatch.gates import Prove
@@ -23,7 +23,7 @@ from farm.errors import BusyError, FarmError, InputError, NodeError
 from farm.executor import Executor
 from farm.executor.ssh import SshExecutor, gather_s
 from farm.index.tree import IndexTree
-from farm.nodes import Facts, Fleet, IndexHost, Node, unfit
+from farm.nodes import CLEAN_ROOM, Facts, Fleet, IndexHost, Node, unfit
 from farm.paths import Paths
 from farm.plan import Choice, JobSpec, Python, choose, job_spec, parse_requirements
 from farm.provenance.key import signing_key
@@ -37,6 +37,7 @@ from farm.verify import Report
 from farm.verify.debian import DebianPackages
 
 FOLLOW_S: Final = 0.5
+WITHOUT_ROOM: Final = f"or have wheels published unproved: {CLEAN_ROOM}: false for the inventory's index host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,24 +144,37 @@ def dispatch(
         reporter=reporter,
         policy=policy,
         tempo=tempo,
-        prove=_clean_room(index, paths) if index.clean_room else None,
+        prove=_clean_room(index, paths, upstream) if index.clean_room else None,
     )
 
 
-def _clean_room(index: IndexHost, paths: Paths) -> Prove:
+def _clean_room(index: IndexHost, paths: Paths, upstream: Upstream) -> Prove:
     """Return what proves wheels by execution; dependencies come from the index that users have.
 
     Raises:
         RoomError: the clean room is not well; better now than after hours of building.
     """
     room, packages = CleanRoom.at(), DebianPackages(paths.debian)
-    room.check()
+    try:
+        room.check()
+    except RoomError as error:
+        raise RoomError(error.message, hint=f"{error.hint}; {WITHOUT_ROOM}") from error
 
     def prove(job: Job, wheel: Path, report: Report, beside: tuple[Path, ...]) -> Report:
-        trial = Trial(wheel, index.simple_url, job.spec.recipe, job.spec.python, beside, packages)
+        recipe = job.spec.recipe
+        sdist = _tests_of(job, upstream, paths) if recipe.test_sources else None
+        trial = Trial(wheel, index.simple_url, recipe, job.spec.python, beside, sdist, packages)
         return proved(report, room, trial, paths.proof(job.attempt_id))
 
     return prove
+
+
+def _tests_of(job: Job, upstream: Upstream, paths: Paths) -> Path:
+    """Return a job's sdist, checked; usually it is still here."""
+    try:
+        return _fetch(job.spec, upstream, paths)
+    except FarmError as error:
+        raise RoomError(f"{job.job_id}: its tests can't be had: {error.message}", hint=error.hint) from error
 
 
 def run(

@@ -1,6 +1,7 @@
 """What the upstream index (PyPI) offers: files, versions, hashes; and the one download of an sdist.
 
-This and :mod:`farm.index.crawl` are the only modules that speak HTTP; others download by :func:`download`.
+This, :mod:`farm.index.crawl` and :mod:`farm.index.upstream_pages` are the only modules that speak HTTP;
+others download by :func:`download`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urljoin
 
 import requests
 from packaging.utils import (
@@ -49,6 +51,8 @@ class UpstreamFile:
     requires_python: str | None
     yanked: bool
     is_wheel: bool
+    provenance_url: str | None = None
+    """Where the page says that its provenance is (PEP 740)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,8 @@ class Upstream:
                 f"{name}: the index {self._simple.endpoint} can't be read: {error}",
                 hint="check the network; what runs on the boards goes on meanwhile",
             ) from error
-        files = (_understood(package) for package in page.packages)
+        base = self._simple.get_project_url(normalised)
+        files = (_understood(package, base) for package in page.packages)
         return UpstreamProject(normalised, tuple(file for file in files if file is not None))
 
     def fetch(self, url: str, filename: str, sha256: str, directory: Path) -> Path:
@@ -165,7 +170,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _understood(package: DistributionPackage) -> UpstreamFile | None:
+def _understood(package: DistributionPackage, page: str) -> UpstreamFile | None:
     """Return the file, or None for what is no wheel or sdist of PEP 427/625 (eggs, installers, odd names)."""
     name = package.filename
     try:
@@ -185,4 +190,5 @@ def _understood(package: DistributionPackage) -> UpstreamFile | None:
         requires_python=package.requires_python,
         yanked=package.is_yanked,
         is_wheel=name.endswith(".whl"),
+        provenance_url=urljoin(page, package.provenance_url) if package.provenance_url else None,
     )

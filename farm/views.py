@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Final
 
@@ -14,12 +12,12 @@ from farm.errors import NodeError
 from farm.nodes import Facts, Node, unfit
 from farm.service import Planned
 from farm.store import Job, Mark, NodeMark
-from farm.verify import Gate, Report, Verdict
-from farm.verify.model import counted, printable
+from farm.verify import Gate, Report
+from farm.verify.model import printable
 from farm.verify.remote import Unread
+from farm.verify.summary import in_one_line
 
 Marks = Mapping[Mark, NodeMark]
-_HEAD_END: Final = re.compile("[:,]")
 _GATE_WIDTH: Final = max(len(gate) for gate in Gate)
 NODE_COLUMNS = ("node", "state", "board", "ISA", "cores", "memory", "load", "disk", "sandbox")
 
@@ -137,7 +135,7 @@ def report_lines(report: Report, *, everything: bool = False) -> Iterator[Text]:
         verdicts = [verdict for verdict in report.verdicts if verdict.gate is gate]
         passed = [verdict for verdict in verdicts if verdict.ok and not verdict.hint]
         if passed and not everything:
-            yield _line(Text("pass", "green"), gate, _summary(passed))
+            yield _line(Text("pass", "green"), gate, in_one_line([verdict.evidence for verdict in passed]))
             verdicts = [verdict for verdict in verdicts if verdict not in passed]
         for verdict in verdicts:
             word = _outcome(verdict.ok) if not verdict.ok or not verdict.hint else Text("note", "yellow")
@@ -149,14 +147,6 @@ def report_lines(report: Report, *, everything: bool = False) -> Iterator[Text]:
 
 def _line(word: Text, gate: str, text: str) -> Text:
     return Text.assemble("  ", word, f"  {gate:{_GATE_WIDTH}}  ", printable(text))
-
-
-def _summary(passed: Sequence[Verdict]) -> str:
-    """Say in one line what several files have in common: the verdict's word, or how the evidence begins."""
-    if len(passed) == 1:
-        return passed[0].evidence
-    heads = Counter(_HEAD_END.split(verdict.evidence)[0] for verdict in passed)
-    return ", ".join(f"{counted(count, 'file')} {head}" for head, count in heads.most_common())
 
 
 def _outcome(ok: bool) -> Text:

@@ -6,6 +6,17 @@ sandbox).
 """
 
 from farm.cleanroom.room import CPUS, FOLDER, CleanRoom, NoPythonError, RoomError
-from farm.cleanroom.trial import ILLEGAL, Trial, prove, proved
+from farm.cleanroom.trial import ILLEGAL, NO_WHEEL, Trial, prove, proved
 
-__all__ = ["CPUS", "FOLDER", "ILLEGAL", "CleanRoom", "NoPythonError", "RoomError", "Trial", "prove", "proved"]
+__all__ = [
+    "CPUS",
+    "FOLDER",
+    "ILLEGAL",
+    "NO_WHEEL",
+    "CleanRoom",
+    "NoPythonError",
+    "RoomError",
+    "Trial",
+    "prove",
+    "proved",
+]

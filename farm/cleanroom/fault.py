@@ -6,11 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
-
 from farm.cleanroom.trace import Spot
+from farm.errors import WheelError
 from farm.verify.code_names import instruction_name
+from farm.verify.image import (
+    ET_DYN,
+    PT_LOAD,
+    SHT_DYNSYM,
+    SHT_SYMTAB,
+    STT_FUNC,
+    Image,
+    read_image,
+    symbols_of,
+)
 
 QEMU_PIE_BASE: Final = 0x5555_5555_6000
 """Where QEMU maps a position-independent program of a 64-bit machine."""
@@ -38,16 +46,13 @@ def name_fault(spot: Spot, path: str, file: Path) -> Fault | None:
     A spot without a path is an address in the program itself.
     """
     try:
-        with file.open("rb") as stream:
-            elf = ELFFile(stream)
-            offset = spot.offset if spot.path else _in_program(elf, spot.address)
-            if offset is None:
-                return None
-            symbol = _symbol(elf, offset)
-            stream.seek(offset)
-            return Fault(instruction(stream.read(4)), path, offset, symbol)
-    except Exception:  # noqa: BLE001  # pyelftools leaks struct.error, KeyError and more on bad input
+        image = read_image(file.read_bytes())
+    except (OSError, WheelError):
         return None
+    offset = spot.offset if spot.path else _in_program(image, spot.address)
+    if offset is None:
+        return None
+    return Fault(instruction(image.data[offset : offset + 4]), path, offset, _symbol(image, offset))
 
 
 def instruction(data: bytes) -> str:
@@ -58,29 +63,21 @@ def instruction(data: bytes) -> str:
     return f"0x{int.from_bytes(word, 'little'):0{2 * size}x} ({name})"
 
 
-def _in_program(elf: ELFFile, address: int) -> int | None:
-    loads = list(elf.iter_segments("PT_LOAD"))
-    if elf["e_type"] == "ET_DYN":
-        address -= QEMU_PIE_BASE - (min(load["p_vaddr"] for load in loads) & ~0xFFF)
-    return next((at for at in elf.address_offsets(address)), None)
+def _in_program(image: Image, address: int) -> int | None:
+    if image.kind == ET_DYN:
+        first = min((s.address for s in image.segments if s.kind == PT_LOAD), default=0)
+        address -= QEMU_PIE_BASE - (first & ~0xFFF)
+    return image.offset_of(address)
 
 
-def _symbol(elf: ELFFile, offset: int) -> str:
+def _symbol(image: Image, offset: int) -> str:
     """Return the function that an offset is in, from the full table or the dynamic one."""
-    load = next(
-        (s for s in elf.iter_segments("PT_LOAD") if s["p_offset"] <= offset < s["p_offset"] + s["p_filesz"]),
-        None,
-    )
-    if load is None:
+    address = image.address_of(offset)
+    if address is None:
         return ""
-    address = offset - load["p_offset"] + load["p_vaddr"]
-    for section in elf.iter_sections():
-        if not isinstance(section, SymbolTableSection):
-            continue
-        for symbol in section.iter_symbols():
-            if (
-                symbol["st_info"]["type"] == "STT_FUNC"
-                and 0 <= address - symbol["st_value"] < symbol["st_size"]
-            ):
-                return f"{symbol.name}+{address - symbol['st_value']:#x}"
+    everywhere = range(len(image.sections))
+    for table in (SHT_SYMTAB, SHT_DYNSYM):
+        for symbol in symbols_of(image, table, everywhere, (STT_FUNC,)):
+            if 0 <= address - symbol.value < symbol.size:
+                return f"{symbol.name}+{address - symbol.value:#x}"
     return ""

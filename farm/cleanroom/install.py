@@ -19,6 +19,7 @@ WHEELS: Final = f"{SHELF}/wheels"
 VENV: Final = f"{SHELF}/venv"
 
 _NOT_FOUND = re.compile(r"No matching distribution found for (?P<wanted>.+)")
+_CONFLICT = re.compile(r"^    (?:The user requested|\S+ \S+ depends on) (?P<wanted>.+)$", re.MULTILINE)
 _UNSUPPORTED = re.compile(r"(?P<wheel>\S+\.whl) is not a supported wheel on this platform")
 _PYTHON = re.compile(r"Package '(?P<what>[^']+)' requires a different Python: (?P<why>.+)")
 _INSTALLED = re.compile(r"^Successfully installed (?P<what>.+)$", re.MULTILINE)
@@ -37,6 +38,8 @@ class Refusal:
     evidence: str
     hint: str
     room: bool = False
+    lacking: str = ""
+    """The requirement for which there is no wheel, if that is why."""
 
 
 def pip_command(wheel: str, requirements: Sequence[str], index_url: str) -> list[str]:
@@ -85,11 +88,21 @@ def refusal(output: str, index_url: str) -> Refusal:
         return Refusal(
             f"pip: {match['what']} requires a different Python: {match['why']}", "see its Requires-Python"
         )
-    if match := _NOT_FOUND.search(output):
-        wanted = match["wanted"].strip()
+    if wanted := _lacking(output):
         return Refusal(
             f"pip: no wheel for {wanted} on {index_url}",
-            f"build it first, for users must not need a compiler: farm dispatch {wanted.partition(' ')[0]!r}",
+            f"build it first, for users must not need a compiler: farm dispatch {wanted!r}",
+            lacking=wanted,
         )
     errors = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.startswith("ERROR: ")]
     return Refusal(f"pip: {errors[-1] if errors else 'failed without a message'}", "see the log")
+
+
+def _lacking(output: str) -> str:
+    """Return the requirement that nothing fits: by pip's message, or by the conflict that it reports after it
+    tried all versions of what asks for it.
+    """
+    if match := _NOT_FOUND.search(output):
+        return match["wanted"].partition("(")[0].strip()
+    wanted = {match["wanted"].partition("(")[0].strip() for match in _CONFLICT.finditer(output)}
+    return wanted.pop() if len(wanted) == 1 else ""

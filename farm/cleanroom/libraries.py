@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from farm.errors import FarmError, WheelError
-from farm.verify.elf import read_elf
+from farm.errors import FarmError
+from farm.verify.elf import linkages, read_elves
+from farm.verify.platform import PackageLookup
 from farm.verify.wheel import Archive
-
-Packages = Callable[[Collection[str]], Mapping[str, str | None]]
-"""From SONAMEs to Debian packages, None where nobody has one (farm.verify.debian)."""
 
 _FOLDERS: Final = ("usr/lib", "usr/lib/riscv64-linux-gnu", "lib", "lib/riscv64-linux-gnu")
 
@@ -27,18 +25,14 @@ def missing(archive: Archive, userland: Path, beside: Path) -> dict[str, str]:
     there = {path.name for folder in _FOLDERS for path in (userland / folder).glob("*.so*")}
     there |= {path.name for path in beside.rglob("*.so*")}
     wanted: dict[str, str] = {}
-    for member in archive.elves:
-        try:
-            needed = read_elf(member.data or b"", member.path).needed
-        except WheelError:  # the gate `elf` says so
-            continue
-        for name in needed:
+    for path, linkage in linkages(read_elves(archive)).items():
+        for name in linkage.needed:
             if name not in there:
-                wanted.setdefault(name, member.path)
+                wanted.setdefault(name, path)
     return wanted
 
 
-def described(wanted: Mapping[str, str], packages: Packages | None) -> str:
+def described(wanted: Mapping[str, str], packages: PackageLookup | None) -> str:
     """Name missing libraries, who needs them and what brings them, on one line; empty if none is missing."""
     found: Mapping[str, str | None] = {}
     if packages is not None and wanted:

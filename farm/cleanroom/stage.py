@@ -23,6 +23,8 @@ from farm.cleanroom.watch import Ended, Stop, watch
 
 DRIVER: Final = f"{SHELF}/inside.py"
 _TRACE: Final = f"{SHELF}/trace"
+_SOURCES: Final = f"{SHELF}/sources"
+_COPY: Final = f'cp -R {_SOURCES}/. . && exec "$@"'
 _HOST_FILES: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs/ca-certificates.crt")
 _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _MOST_RESULT: Final = 1 << 20
@@ -84,11 +86,15 @@ class Stage:
         """Return the limits of a process that imports so many modules."""
         return self._room.limits(self._room.import_s + modules)
 
+    @property
+    def sources(self) -> Path:
+        """Where tests that are in no wheel are put, to be copied into the folder that tests run in."""
+        return self._folder / "sources"
+
     def tests(self, venv: str, command: Sequence[str], seconds: float, cpu: str) -> Ended:
         """Run a recipe's tests."""
-        return self._run(
-            command, self._room.limits(seconds), self._mounts(venv), cpu=cpu, environment=_ACTIVATED
-        )
+        limits, mounts = self._room.limits(seconds), self._test_mounts(venv)
+        return self._run(self._with_sources(command), limits, mounts, cpu=cpu, environment=_ACTIVATED)
 
     def import_fault(self, module: str, cpu: str) -> Fault | None:
         """Import a module again, traced: where was the illegal instruction?"""
@@ -99,7 +105,7 @@ class Stage:
 
     def test_fault(self, venv: str, command: Sequence[str], seconds: float, cpu: str) -> Fault | None:
         """Run the tests again, traced: where was the illegal instruction?"""
-        return self._traced(command, self._room.limits(2 * seconds), venv, cpu)
+        return self._traced(self._with_sources(command), self._room.limits(2 * seconds), venv, cpu)
 
     def _traced(
         self, command: Sequence[str], limits: Limits, venv: str, cpu: str, keep: Sequence[int] = ()
@@ -107,7 +113,7 @@ class Stage:
         pipe = self._folder / "trace"
         environment = {**_ACTIVATED, "QEMU_LOG": "strace", "QEMU_LOG_FILENAME": _TRACE}
         with tracing(pipe, command[0]) as trace:
-            mounts = [*self._mounts(venv), Mount(pipe, _TRACE)]
+            mounts = [*self._test_mounts(venv), Mount(pipe, _TRACE)]
             self._run(command, limits, mounts, cpu=cpu, environment=environment, keep=keep)
         # The last one: what came before may have been caught by a program that tries what its processor has.
         return self._named(trace.spots[-1], trace.program, venv) if trace.spots else None
@@ -126,6 +132,14 @@ class Stage:
                     return self._outside(target, venv)  # the environment's python
                 return file if file.resolve().is_relative_to(root.resolve()) and file.is_file() else None
         return None
+
+    def _with_sources(self, command: Sequence[str]) -> Sequence[str]:
+        """Return a command that finds copies of its sources in its folder, within the limits of scratch."""
+        return ["/bin/sh", "-c", _COPY, "sh", *command] if self.sources.exists() else command
+
+    def _test_mounts(self, venv: str) -> list[Mount]:
+        sources = [Mount(self.sources, _SOURCES)] if self.sources.exists() else []
+        return [*self._mounts(venv), *sources]
 
     def _mounts(self, venv: str) -> list[Mount]:
         return [Mount(self._folder / venv, VENV), Mount(self._folder / "inside.py", DRIVER)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGILL
@@ -12,22 +12,27 @@ from typing import BinaryIO, Final
 
 from farm.cleanroom.fault import Fault
 from farm.cleanroom.install import installed, pip_command, refusal
-from farm.cleanroom.libraries import Packages, described, install_hint, missing
+from farm.cleanroom.libraries import described, install_hint, missing
 from farm.cleanroom.modules import modules_of
 from farm.cleanroom.room import CleanRoom, RoomError
+from farm.cleanroom.sources import copy_sources, shadowed
 from farm.cleanroom.stage import Imported, Stage, trial_folder
 from farm.cleanroom.watch import Ended
-from farm.errors import InputError
+from farm.errors import InputError, WheelError
 from farm.recipe import DEFAULT, Recipe, runs_pytest
 from farm.verify.isa import settle
 from farm.verify.model import Gate, Report, Verdict
 from farm.verify.name import parse_name
+from farm.verify.platform import PackageLookup
 from farm.verify.wheel import Archive, read_archive
 
 _UNFIT: Final = frozenset(
     {Gate.READABLE, Gate.NAME, Gate.PATHS, Gate.METADATA, Gate.RECORD, Gate.ELF, Gate.JOB}
 )
 ILLEGAL: Final = "illegal-instruction"
+NO_WHEEL: Final = "no-wheel"
+"""Name of the finding that pip has no wheel for a requirement, which is then the verdict's subject."""
+
 _CRASHES: Final = 5
 _SAID: Final = 3
 _LONGEST: Final = 400
@@ -37,6 +42,7 @@ _FIX_ISA: Final = "build it for rv64gc, or let it ask the kernel (riscv_hwprobe)
 _FIX_IMPORT: Final = (
     "see the log; if it can't be imported anywhere, name it in the recipe's import_skip with the reason"
 )
+_FIX_SOURCES: Final = "name the files and folders of the sdist that are its tests, and nothing else"
 _FIX_TESTS: Final = (
     "see the log; what fails on every machine goes into the recipe's known_failures with the reason"
 )
@@ -52,6 +58,7 @@ class Trial:
         recipe: its tests, known failures and modules to leave out.
         python_tag: ``cp313`` or alike; empty: the newest of the room that takes the wheel.
         beside: more wheels that dependencies may be taken from, before the index has them.
+        sdist: what the wheel was built from; without it, tests that the recipe takes from it are not run.
         packages: maps missing libraries to Debian packages, for messages.
     """
 
@@ -60,7 +67,8 @@ class Trial:
     recipe: Recipe = DEFAULT
     python_tag: str = ""
     beside: tuple[Path, ...] = ()
-    packages: Packages | None = None
+    sdist: Path | None = None
+    packages: PackageLookup | None = None
 
 
 def prove(room: CleanRoom, trial: Trial, log: Path) -> tuple[Verdict, ...]:
@@ -148,8 +156,8 @@ class _Proof:
             yield from found
             if not all(verdict.ok for verdict in found):
                 return
-        if self._trial.recipe.test_command:
-            yield from self._tests(python)
+        if self._trial.recipe.test_command and not self._lacks_tests:
+            yield from self._tests(python, modules)
 
     def _verdict(self, gate: Gate, *, ok: bool, evidence: str, hint: str = "", subject: str = "") -> Verdict:
         return Verdict(gate, ok, subject or self._trial.wheel.name, evidence, hint)
@@ -159,9 +167,9 @@ class _Proof:
         command = pip_command(trial.wheel.name, requirements, trial.index_url)
         ended = self._stage.install(venv, python, command)
         if ended.ok:
-            evidence = (
-                f"pip installed {installed(ended.tail)} from {trial.index_url} in {ended.seconds:.1f} s"
-            )
+            staged = ", ".join(wheel.name for wheel in trial.beside)
+            source = f"{trial.index_url} and what is staged ({staged})" if staged else trial.index_url
+            evidence = f"pip installed {installed(ended.tail)} from {source} in {ended.seconds:.1f} s"
             return self._verdict(gate, ok=True, evidence=evidence)
         if ended.stop is not None:
             why = ended.why(self._room.limits(self._room.install_s))
@@ -169,7 +177,10 @@ class _Proof:
         refused = refusal(ended.tail, trial.index_url)
         if refused.room:
             raise RoomError(f"{trial.wheel.name}: {refused.evidence}", hint=refused.hint)
-        return self._verdict(gate, ok=False, evidence=refused.evidence, hint=refused.hint)
+        failed = self._verdict(
+            gate, ok=False, evidence=refused.evidence, hint=refused.hint, subject=refused.lacking
+        )
+        return replace(failed, verdict=NO_WHEEL) if refused.lacking else failed
 
     def _imports(self, modules: Sequence[str], cpu: str) -> list[Verdict]:
         """Import all in one process; after a crash, go on behind the module that crashed, in another one."""
@@ -191,9 +202,18 @@ class _Proof:
         if failed:
             return failed
         what = ", ".join(passed) or "nothing, for there is no module in it,"
-        tests = "" if self._trial.recipe.test_command else "; the recipe has no test_command"
-        evidence = f"imported {what} under {cpu} in {seconds:.1f} s{tests}"
+        evidence = f"imported {what} under {cpu} in {seconds:.1f} s{self._no_tests()}"
         return [self._verdict(Gate.IMPORT, ok=True, evidence=evidence)]
+
+    @property
+    def _lacks_tests(self) -> bool:
+        return bool(self._trial.recipe.test_sources) and self._trial.sdist is None
+
+    def _no_tests(self) -> str:
+        """Say why nothing but imports is tried, if so."""
+        if not self._trial.recipe.test_command:
+            return "; the recipe has no test_command"
+        return "; its tests are in the sdist, which is not here: not run" if self._lacks_tests else ""
 
     def _unimported(self, outcome: Imported, cpu: str) -> Verdict:
         evidence = f"import {outcome.module} under {cpu}: {one_line(outcome.error or '')}"
@@ -214,9 +234,12 @@ class _Proof:
             Gate.IMPORT, ok=False, evidence=f"{what} under {cpu}: {why}{said}", hint=_FIX_IMPORT
         )
 
-    def _tests(self, python: str) -> Iterator[Verdict]:
+    def _tests(self, python: str, modules: Sequence[str]) -> Iterator[Verdict]:
         """Run the recipe's tests; what only they need is in another environment than imports see."""
         recipe = self._trial.recipe
+        if problem := self._bring_tests(modules):
+            yield self._verdict(Gate.EXECUTION, ok=False, evidence=problem, hint=_FIX_SOURCES)
+            return
         venv = "venv"
         if recipe.test_requires:
             venv = "tests"
@@ -224,14 +247,34 @@ class _Proof:
             if not install.ok:
                 yield install
                 return
-        command = list(recipe.test_command)
-        if runs_pytest(command):
-            command += [f"--deselect={test}" for test in recipe.known_failures]
+        left_out = recipe.left_out(parse_name(self._trial.wheel.name).version)
+        command = [*recipe.test_command, *(f"--deselect={test}" for test in left_out)]
         for cpu in self._room.cpus:
             verdict = self._tested(venv, command, cpu)
-            yield verdict
+            yield replace(verdict, evidence=verdict.evidence + self._about_tests(left_out))
             if not verdict.ok and cpu == self._room.cpus[0]:
                 return
+
+    def _bring_tests(self, modules: Sequence[str]) -> str:
+        """Copy the tests that are in the sdist only to the trial; returns why that can't be, if so."""
+        trial = self._trial
+        if not trial.recipe.test_sources or trial.sdist is None:
+            return ""
+        folder = self._stage.sources
+        folder.mkdir()
+        try:
+            copy_sources(trial.sdist, trial.recipe.test_sources, folder)
+        except WheelError as error:
+            return error.message
+        # A test of the sources says nothing of the wheel.
+        module = shadowed(folder, modules)
+        return f"test_sources has {module} itself, and the wheel's would not be tested" if module else ""
+
+    def _about_tests(self, left_out: Mapping[str, str]) -> str:
+        sources, sdist = self._trial.recipe.test_sources, self._trial.sdist
+        brought = f"; {', '.join(sources)} from {sdist.name}" if sources and sdist else ""
+        known = "; ".join(f"{test}: {reason}" for test, reason in left_out.items())
+        return brought + (f"; left out: {known}" if known else "")
 
     def _tested(self, venv: str, command: Sequence[str], cpu: str) -> Verdict:
         seconds = float(self._trial.recipe.test_timeout_s)

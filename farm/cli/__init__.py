@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from farm.cli import care, index, jobs, nodes, wheels
+from farm.cli import care, index, jobs, nodes, refresh, wheels, yank
 from farm.cli.common import errors, show_error
 from farm.errors import ExitCode, FarmError
 from farm.paths import own_programs_first
@@ -20,8 +20,9 @@ app = typer.Typer(
     help=__doc__,
     rich_markup_mode=None,
 )
-for part in (nodes, jobs, wheels, care):
+for part in (nodes, jobs, wheels, care, yank):
     app.add_typer(part.app)
+index.app.add_typer(refresh.app)
 index.app.add_typer(care.on_index)
 app.add_typer(index.app, name="index")
 

@@ -233,7 +233,7 @@ def logs(
         if not paths.log(found.attempt_id).exists() and not follow:
             raise InputError(f"{found.job_id}: no log yet, it is {found.state}", hint="follow it with -f")
         offset = _print_log(found, paths, 0)
-        while follow and not (found.state.ended or found.state in {State.BUILT, State.VERIFIED}):
+        while follow and not (found.state.ended or found.state.collected):
             time.sleep(FOLLOW_S)
             before, found = found, store.job(found.job_id)
             # Another attempt has another log.

@@ -19,6 +19,7 @@ from farm.cli.common import (
     State_,
     UpstreamUrl,
     console,
+    errors,
     print_json,
     show_error,
 )
@@ -26,7 +27,7 @@ from farm.cli.rebuild import verify_by_rebuild
 from farm.errors import ExitCode, InputError, PublishError, WheelError
 from farm.nodes import read_fleet
 from farm.paths import REPOSITORY, Paths
-from farm.provenance.check import with_provenance
+from farm.provenance.check import Beside, checked_beside, trusted_keys
 from farm.publish import publish as publish_wheels
 from farm.recipe import load_recipe
 from farm.store import controller_lock
@@ -43,7 +44,7 @@ TrustedKeys = Annotated[
     typer.Option(
         "--provenance",
         metavar="KEYS",
-        help="an index's provenance.pub: what lies beside each wheel must be signed by a key in it",
+        help="an index's provenance.pub: what lies beside each file or URL must be signed by a key in it",
     ),
 ]
 Rebuild = Annotated[
@@ -83,17 +84,16 @@ def verify(
             raise InputError("--rebuild is a question of its own", hint="ask one after the other")
         _exit(ok=verify_by_rebuild(wheels, inventory, state, upstream, as_json=as_json))
         return
-    if keys:
-        with_provenance([], [], keys)  # a file of keys that can't be read is told before anything is fetched
+    trusted = trusted_keys(keys) if keys else ()  # before anything is fetched
     packages = DebianPackages(Paths.of(inventory, state).debian)
 
-    def judge(wheel: Path) -> Report:
+    def judge(wheel: Path, beside: Beside) -> Report:
         recipe = load_recipe(recipes, wheel.name.partition("-")[0])
         report = verify_wheel(wheel, allow=Allowances.of(recipe), packages=packages)
         if run:
             trial = Trial(wheel, index_url, recipe, packages=packages)
             report = proved(report, CleanRoom.at(), trial, logs / f"{wheel.name}.log")
-        return with_provenance([wheel], [report], keys)[0] if keys else report
+        return report.extended(checked_beside(wheel, trusted, beside)) if keys else report
 
     results = []
     for result in verify_all(wheels, index, judge):
@@ -143,6 +143,8 @@ def publish(
             )
     with controller_lock(paths.lock):
         done = publish_wheels(wheels, paths, index)
+    if done.warning:
+        errors.print(f"warning: {done.warning}", markup=False, soft_wrap=True)
     console.print(
         f"published {len(done.files)} files, {done.pages} pages changed: {index.simple_url}", soft_wrap=True
     )

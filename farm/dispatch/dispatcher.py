@@ -35,6 +35,9 @@ from farm.store import Failure, Job, State, Store
 COLLECT_TRIES: Final = 3
 CHORES_S: Final = 0.1
 LOOK_ELSEWHERE_S: Final = 0.5
+WAITING: Final = {State.QUEUED, State.STAGED, State.VERIFIED}
+"""Jobs in these states go on when something else does."""
+
 DEFAULT_POLICY: Final = next(iter(POLICIES))
 
 
@@ -95,6 +98,7 @@ class Dispatcher:
             waiting=self._waiting,
             contacts=self._contacts,
             experience=self._experience,
+            tree=paths.tree,
             task_of=task_of,
             changed=self._changed,
             fail=self._fail,
@@ -110,6 +114,7 @@ class Dispatcher:
             changed=self._changed,
             fail=self._fail,
             note=reporter.note,
+            after=self._waiting.after,
             prove=prove,
         )
         self._uncollected: dict[str, int] = {}
@@ -193,7 +198,7 @@ class Dispatcher:
         moving = self._sources.busy or self._gates.busy
         if not jobs:
             return not (self._contacts.pending() or moving)
-        idle = all(job.state is State.QUEUED for job in jobs) and not moving and not self._dirty
+        idle = all(job.state in WAITING for job in jobs) and not moving and not self._dirty
         if not idle:
             self._stuck_since = None
             return False

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from farm.build_tag import build_tag, published
 from farm.dispatch import placing
 from farm.dispatch.contacts import Contact, Contacts
 from farm.dispatch.experience import Experience
@@ -33,6 +34,7 @@ class Placer:
         waiting: Waiting,
         contacts: Contacts,
         experience: Experience,
+        tree: Path,
         task_of: Callable[[Job, Path], Task],
         changed: Callable[[Job], Job],
         fail: Callable[[Job, Failure, str], None],
@@ -42,6 +44,7 @@ class Placer:
         self._waiting = waiting
         self._contacts = contacts
         self._experience = experience
+        self._tree = tree
         self._task_of = task_of
         self._changed = changed
         self._fail = fail
@@ -56,12 +59,18 @@ class Placer:
         nodes = [self._node(contact) for contact in contacts.values() if contact.facts is not None]
         state = FarmState(candidates, self._running(), nodes)
         for assignment in self._policy.assign(state):
+            self._choose_build_tag(self._ledger.jobs[assignment.job_id])
             leased = self._ledger.store.lease(assignment.job_id, assignment.node, assignment.width)
             self.launch(contacts[assignment.node], self._changed(leased))
         if all(
             contact.facts is not None or contact.trouble is Trouble.UNFIT for contact in contacts.values()
         ):
             self._refuse_impossible()
+
+    def _choose_build_tag(self, job: Job) -> None:
+        tag = build_tag(job.spec, published(self._tree, job.spec.project))
+        if tag != job.spec.build_tag:
+            self._ledger.store.retag(job.job_id, tag)
 
     def launch(self, contact: Contact, job: Job) -> None:
         """Let a node's next visit start a job that is leased to it."""

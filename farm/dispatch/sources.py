@@ -12,7 +12,7 @@ from farm.dispatch.lanes import Lane, Post
 from farm.errors import FarmError, HashMismatchError, UpstreamError
 from farm.estimate import read_features
 from farm.requires import OrderedJob
-from farm.store import Job, State
+from farm.store import Job
 
 FETCHES: Final = 4
 TRIES: Final = 4
@@ -64,8 +64,7 @@ class Sources:
 
     def want(self, job: Job) -> None:
         """Fetch a job's sdist, unless it is not needed any more or is to be asked for later."""
-        built = job.state in {State.BUILT, State.VERIFIED}
-        if not built and self._again_at.get(job.job_id, 0.0) <= time.monotonic():
+        if not job.state.collected and self._again_at.get(job.job_id, 0.0) <= time.monotonic():
             self._again_at.pop(job.job_id, None)
             self._lane.send(job.job_id, lambda: Source.of(job, self._fetch(job)))
 

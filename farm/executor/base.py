@@ -67,6 +67,8 @@ class Build:
             "environment": recipe.environment,
             "build_network": recipe.build_network,
             "debug": recipe.debug,
+            "build_tag": self.spec.build_tag,
+            "system_libraries": list(recipe.system_libraries),
             "width": self.width,
         }
 

@@ -1,16 +1,21 @@
-"""The package index: published files, its pages, the local tree, and a crawl that checks what is served."""
+"""The package index: published files, its pages, the local tree (:mod:`.crawl` checks what is served).
 
-from farm.index.crawl import CrawlResult, Problem, crawl
-from farm.index.model import PublishedFile
-from farm.index.tree import IndexTree, add_wheel, build_index, next_build_tag
+What is imported here is what a build of the pages needs: one more wheel is to take no time.
+"""
+
+from farm.index.build import build_index
+from farm.index.filename import next_build_tag, retagged
+from farm.index.model import ProjectIndex, ProjectStatus, PublishedFile
+from farm.index.tree import IndexTree, add_wheel, read_project
 
 __all__ = [
-    "CrawlResult",
     "IndexTree",
-    "Problem",
+    "ProjectIndex",
+    "ProjectStatus",
     "PublishedFile",
     "add_wheel",
     "build_index",
-    "crawl",
     "next_build_tag",
+    "read_project",
+    "retagged",
 ]

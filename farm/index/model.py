@@ -1,32 +1,38 @@
-"""A published file, as its own content describes it (PEP 427, core metadata)."""
+"""What the index knows of a published file and of a project (pure)."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from email.parser import BytesParser
-from email.policy import compat32
+from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from farm.errors import InputError, WheelError
+from farm.errors import WheelError
+from farm.index.filename import build_order, parse, version_of
 from farm.provenance.names import PROVENANCE
-from farm.verify.name import parse_name
-from farm.verify.wheel import read_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_HINT = "verify the wheel first: farm verify"
+    from packaging.utils import NormalizedName
+
+_NO_VERSION = Version("0.dev0")
+
+
+class ProjectStatus(StrEnum):
+    """What a project's owner says of it (PEP 792)."""
+
+    ACTIVE = "active"
+    ARCHIVED = "archived"
+    QUARANTINED = "quarantined"
+    DEPRECATED = "deprecated"
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedFile:
-    """One wheel of the index. ``project`` is normalised (PEP 503); ``size`` is in bytes."""
+    """One file of the index. ``project`` is normalised (PEP 503); ``size`` is in bytes."""
 
     filename: str
     project: NormalizedName
@@ -36,6 +42,14 @@ class PublishedFile:
     requires_python: str | None
     has_provenance: bool = False
     """Whether PEP 740's provenance object lies beside it."""
+    metadata_sha256: str | None = None
+    """Of its METADATA, which lies beside it (PEP 658); None: not offered."""
+    upload_time: str | None = None
+    """When it was published (PEP 700): ISO 8601, UTC, whole seconds; None: not known."""
+    yanked: str | None = None
+    """None: it is not yanked; else the reason, which may be empty (PEP 592)."""
+    url: str = ""
+    """Absolute, of a file of another index; empty: ours, in ``packages/``."""
 
     @classmethod
     def from_wheel(cls, path: Path) -> PublishedFile:
@@ -44,30 +58,24 @@ class PublishedFile:
         Raises InputError if it can't be opened, WheelError if it is no wheel or its METADATA disagrees with
         its file name.
         """
-        name = parse_name(path.name)
-        try:
-            with path.open("rb") as stream:
-                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-                size = stream.tell()
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror}", hint="name a wheel that exists") from error
-        message = BytesParser(policy=compat32).parsebytes(read_file(path, "METADATA"), headersonly=True)
-        stated = str(message.get("Name", "")), str(message.get("Version", ""))
-        try:
-            agrees = (canonicalize_name(stated[0]), Version(stated[1])) == (name.project, name.version)
-        except InvalidVersion:
-            agrees = False
-        if not agrees:
-            raise WheelError(f"{path.name}: its METADATA is of {stated[0]} {stated[1]}", hint=_HINT)
-        requires = message.get("Requires-Python")
-        text = _specifier(str(requires).strip(), path.name) if requires is not None else None
-        beside = path.with_name(path.name + PROVENANCE).is_file()
-        return cls(path.name, name.project, str(name.version), sha256, size, text or None, beside)
+        from farm.index.read import read_wheel  # noqa: PLC0415 - that module needs this one
+
+        return read_wheel(path)[0]
+
+    @property
+    def path(self) -> str:
+        """Where it is below the index's root, as a URL."""
+        return f"packages/{self.project}/{quote(self.filename)}"
+
+    @property
+    def location(self) -> str:
+        """Its URL, relative to its project page if it is ours."""
+        return self.url or f"../../{self.path}"
 
     @property
     def href(self) -> str:
-        """Its URL relative to its project page, with its hash (PEP 503, F09)."""
-        return f"../../{self._path}#sha256={self.sha256}"
+        """Its URL with its hash (PEP 503, F09)."""
+        return f"{self.location}#sha256={self.sha256}"
 
     def provenance_url(self, base_url: str) -> str | None:
         """Return where its provenance is, if it has one.
@@ -75,24 +83,32 @@ class PublishedFile:
         PEP 740 wants a whole URL; where the index does not know its own (``base_url`` is empty), it is
         relative to the project page.
         """
-        return f"{base_url or '../../'}{self._path}{PROVENANCE}" if self.has_provenance else None
+        return f"{base_url or '../../'}{self.path}{PROVENANCE}" if self.has_provenance else None
 
     @property
-    def _path(self) -> str:
-        return f"packages/{self.project}/{quote(self.filename)}"
+    def sort_key(self) -> tuple[Version, tuple[int, str], str]:
+        """Order by version, then by build tag, then by name; what has no version comes first."""
+        try:
+            version = version_of(self.version)
+        except InvalidVersion:  # an old file of another index
+            version = _NO_VERSION
+        try:
+            build = parse(self.filename).build
+        except WheelError:  # an sdist
+            build = ""
+        return (version, build_order(build), self.filename)
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectIndex:
+    """A project with its files, in the order of their ``sort_key``."""
+
+    project: NormalizedName
+    files: tuple[PublishedFile, ...]
+    status: ProjectStatus = ProjectStatus.ACTIVE
+    status_reason: str = ""
 
     @property
-    def sort_key(self) -> tuple[Version, int, str, str]:
-        """Order by version, then by build tag, then by name."""
-        build = parse_name(self.filename).build
-        digits = len(build) - len(build.lstrip("0123456789"))
-        return (Version(self.version), int(build[:digits] or 0), build[digits:], self.filename)
-
-
-def _specifier(text: str, filename: str) -> str:
-    """Return the specifier as written; one that pip can't read would hide the file from everybody."""
-    try:
-        SpecifierSet(text)
-    except InvalidSpecifier as error:
-        raise WheelError(f"{filename}: Requires-Python {text!r} is malformed", hint=_HINT) from error
-    return text
+    def offered(self) -> tuple[PublishedFile, ...]:
+        """What a client may install: nothing of a project that is quarantined (PEP 792)."""
+        return () if self.status is ProjectStatus.QUARANTINED else self.files

@@ -1,77 +1,141 @@
-"""The index's pages as text: PEP 503 HTML with PEP 629's version, and a home page."""
+"""The index's pages as text: the Simple API 1.4 in HTML and JSON.
+
+They are put together as strings: with a template engine, a full build took twice its time.
+"""
 
 from __future__ import annotations
 
-from functools import cache
-from ipaddress import ip_address
-from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+import gzip
+import json
+from html import escape
+from typing import TYPE_CHECKING, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-import farm
+from farm.index.write import write_changed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
-    from farm.index.model import PublishedFile
+    from farm.index.model import ProjectIndex, PublishedFile
 
-API_VERSION = "1.3"
-"""PEP 629. 1.1 and 1.2 (PEP 700, 708) add nothing that HTML must have; 1.3 is provenance (PEP 740)."""
-
-TEMPLATES = Path(farm.__file__).resolve().parent.parent / "index_site" / "templates"
-
-
-@cache
-def _environment() -> Environment:
-    loader = FileSystemLoader(TEMPLATES)
-    return Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+API_VERSION: Final = "1.4"
+"""PEP 629. 1.4 is project status (PEP 792); HTML stays there (PEP 833)."""
+PAGES: Final = ("index.html", "index.json", "index.json.gz")
+"""What :func:`write_pages` writes into a folder. HTML, which pip and uv do not ask for, is not kept
+compressed: a server does that when a browser asks."""
+_GZIP_LEVEL: Final = 6
 
 
-def render_root(projects: Iterable[str]) -> str:
-    """Render ``simple/index.html``: one anchor a project (PEP 503). Names are normalised already."""
-    return _environment().get_template("root.html").render(api=API_VERSION, projects=sorted(set(projects)))
+def project_html(index: ProjectIndex, base_url: str = "") -> str:
+    """Render a project's page for ``simple/<project>/``: one anchor a file (PEP 503, 592, 658, 740, 792).
 
-
-def render_project(project: str, files: Iterable[PublishedFile], base_url: str = "") -> str:
-    """Render ``simple/<project>/index.html``: one anchor a file, with hash, Requires-Python, provenance.
-
-    ``base_url`` is the URL of the home page, if known (PEP 503, PEP 740).
+    ``base_url`` is the URL of the home page, if known: PEP 740 wants a whole URL.
     """
-    ordered = sorted(files, key=lambda file: file.sort_key)
-    template = _environment().get_template("project.html")
-    return template.render(api=API_VERSION, project=project, files=ordered, base_url=_folder(base_url))
+    status = f'<meta name="pypi:project-status" content="{index.status}">\n'
+    if index.status_reason:
+        status += f'<meta name="pypi:project-status-reason" content="{escape(index.status_reason)}">\n'
+    base = folder_url(base_url)
+    anchors = "".join([_anchor(file, base) for file in index.offered])
+    return _page(f"Links for {index.project}", status, anchors)
 
 
-def render_home(projects: Iterable[str], file_count: int, base_url: str = "") -> str:
-    """Render the home page with the pip line; without ``base_url`` the browser fills in where it is."""
-    url = _folder(base_url)
-    names = sorted(set(projects))
-    return (
-        _environment()
-        .get_template("home.html")
-        .render(projects=names, file_count=file_count, base_url=url, trusted_host=_trusted_host(url))
+def root_html(projects: Iterable[str]) -> str:
+    """Render ``simple/``: one anchor a project (PEP 503). Names are normalised already."""
+    anchors = "".join(f'<a href="{name}/">{name}</a><br>\n' for name in sorted(set(projects)))
+    return _page("Simple index", "", anchors)
+
+
+def project_json(index: ProjectIndex, base_url: str = "") -> str:
+    """Render a project's page as JSON (PEP 691, 700, 714, 740, 792); links are relative to the page."""
+    base, files = folder_url(base_url), index.offered
+    status = {"status": index.status.value}
+    if index.status_reason:
+        status["reason"] = index.status_reason
+    return _json(
+        {
+            "meta": {"api-version": API_VERSION},
+            "name": index.project,
+            "project-status": status,
+            "versions": versions(files),
+            "files": [_entry(file, base) for file in files],
+        }
     )
 
 
-def _folder(base_url: str) -> str:
+def root_json(projects: Iterable[str]) -> str:
+    """Render ``simple/`` as JSON (PEP 691)."""
+    names = [{"name": name} for name in sorted(set(projects))]
+    return _json({"meta": {"api-version": API_VERSION}, "projects": names})
+
+
+def write_pages(folder: Path, html: str, json: str) -> set[Path]:  # the format's name
+    """Write the pages of a folder, :data:`PAGES`; return those whose bytes changed, as paths.
+
+    Each is written beside its place, flushed and renamed; what has these bytes already is not touched. Raises
+    PublishError.
+    """
+    content = json.encode()
+    pages = (html.encode(), content, compressed(content))
+    return {
+        folder / name for name, data in zip(PAGES, pages, strict=True) if write_changed(folder / name, data)
+    }
+
+
+def compressed(data: bytes) -> bytes:
+    """Return data as gzip has it, the same for the same data: without a name, at no time."""
+    return gzip.compress(data, _GZIP_LEVEL, mtime=0)
+
+
+def versions(files: Sequence[PublishedFile]) -> list[str]:
+    """Return the versions of a project's files, each once, in the files' order (PEP 700)."""
+    return list(dict.fromkeys(file.version for file in files))
+
+
+def folder_url(base_url: str) -> str:
+    """Return a URL with one slash at its end, or nothing if there is none."""
     return base_url.rstrip("/") + "/" if base_url else ""
 
 
-def _trusted_host(url: str) -> str:
-    """Return the host that pip must be told to trust: plain HTTP beyond loopback; else an empty string."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname or parts.hostname == "localhost":
-        return ""
-    try:
-        return "" if ip_address(parts.hostname).is_loopback else parts.hostname
-    except ValueError:
-        return parts.hostname
+def _page(title: str, meta: str, anchors: str) -> str:
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="pypi:repository-version" content="{API_VERSION}">\n{meta}'
+        f"<title>{title}</title>\n</head>\n<body>\n<h1>{title}</h1>\n{anchors}</body>\n</html>\n"
+    )
+
+
+def _anchor(file: PublishedFile, base_url: str) -> str:
+    more = f' data-size="{file.size}"'
+    if file.requires_python:
+        more += f' data-requires-python="{escape(file.requires_python)}"'
+    if file.metadata_sha256:
+        more += f' data-core-metadata="sha256={file.metadata_sha256}"'
+    if file.upload_time:
+        more += f' data-upload-time="{file.upload_time}"'
+    if file.yanked is not None:
+        more += f' data-yanked="{escape(file.yanked)}"'
+    if file.has_provenance:
+        more += f' data-provenance="{escape(file.provenance_url(base_url) or "")}"'
+    return f'<a href="{escape(file.href)}"{more}>{escape(file.filename)}</a><br>\n'
+
+
+def _entry(file: PublishedFile, base_url: str) -> dict[str, object]:
+    entry: dict[str, object] = {
+        "filename": file.filename,
+        "url": file.location,
+        "hashes": {"sha256": file.sha256},
+        "size": file.size,
+        "yanked": False if file.yanked is None else file.yanked or True,
+        "core-metadata": {"sha256": file.metadata_sha256} if file.metadata_sha256 else False,
+    }
+    if file.requires_python:
+        entry["requires-python"] = file.requires_python
+    if file.upload_time:
+        entry["upload-time"] = file.upload_time
+    if file.has_provenance:
+        entry["provenance"] = file.provenance_url(base_url)
+    return entry
+
+
+def _json(content: object) -> str:
+    return json.dumps(content, separators=(",", ":"))

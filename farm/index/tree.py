@@ -1,36 +1,39 @@
 """The local index tree: wheels that never change, and pages derived from the wheels that are there.
 
-``DIR/packages/<project>/<file>.whl`` and what lies beside it (:mod:`farm.provenance`),
-``DIR/simple/<project>/index.html``, ``DIR/simple/index.html``, ``DIR/index.html``. Every write is a temporary
-file, fsync, rename. One writer at a time: the farm's lock.
+``packages/<project>/<file>.whl``, its METADATA beside it (PEP 658) and what :mod:`farm.provenance` puts
+there; ``records/<project>.json`` (:mod:`.record`); ``simple/`` and ``pypi/``, the pages. Every write is a
+temporary file, fsync, rename. One writer at a time: :func:`farm.index.lock.tree_lock`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
+import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from packaging.utils import canonicalize_name
-
-from farm.errors import InputError, PublishError
+from farm.errors import InputError, NameTakenError, PublishError
 from farm.files import write_file
-from farm.index.model import PublishedFile
-from farm.index.render import render_home, render_project, render_root
+from farm.index.filename import FileName, is_normalised, next_build_tag, normalised, parse, retagged
+from farm.index.gone import read_gone
+from farm.index.listing import METADATA, list_project
+from farm.index.read import read_wheel
+from farm.index.record import Record, read_record, write_record
+from farm.index.scan import moment, scan_project
+from farm.index.write import write_changed, writing
 from farm.provenance.names import BESIDE, PROVENANCE, PUBLIC_KEYS
-from farm.verify.name import WheelName, parse_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from farm.index.model import ProjectIndex, PublishedFile
 
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class IndexTree:
-    """Where an index is. ``base_url`` is the URL of its home page, if known, for the pip line shown there."""
+    """Where an index is. ``base_url`` is the URL of its home page, if known."""
 
     root: Path
     base_url: str = ""
@@ -41,58 +44,137 @@ class IndexTree:
         return self.root / "packages"
 
     @property
+    def records(self) -> Path:
+        """The directory of what the index recorded; never served."""
+        return self.root / "records"
+
+    @property
     def keys(self) -> Path:
         """The farm's public keys, by which provenance is checked."""
         return self.root / PUBLIC_KEYS
 
     @property
     def simple(self) -> Path:
-        """The directory of the PEP 503 pages."""
+        """The directory of the Simple API's pages."""
         return self.root / "simple"
+
+    def recorded(self) -> list[str]:
+        """List the projects that have a record."""
+        try:
+            names = [entry.name for entry in os.scandir(self.records)]
+        except FileNotFoundError:
+            return []
+        return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
     def wheels(self, project: str) -> list[Path]:
         """List a project's wheels, by name."""
         return sorted(p for p in (self.packages / project).glob("*.whl") if not p.name.startswith("."))
 
     def projects(self) -> list[str]:
-        """List the projects that have a wheel. Raises PublishError at a name that is not normalised (F27)."""
+        """List the projects that have a wheel.
+
+        Raises PublishError at a name that is not normalised (F27), two spellings of one, or a foreign file.
+        """
         if not self.packages.is_dir():
             return []
-        names = sorted(p.name for p in self.packages.iterdir() if p.is_dir() and self.wheels(p.name))
-        for name in names:
-            if name != canonicalize_name(name):
-                hint = f"move its wheels to packages/{canonicalize_name(name)}"
-                raise PublishError(f"packages/{name} is not a normalised project name (PEP 503)", hint=hint)
+        names = []
+        for path in sorted(self.packages.iterdir()):
+            if not path.is_dir() or path.is_symlink():
+                hint = "move it away: there are folders of projects in packages/, and nothing else"
+                raise PublishError(f"packages/{path.name} does not belong into the index", hint=hint)
+            if not is_normalised(path.name):
+                raise self._misnamed(path.name)
+            if self.wheels(path.name):
+                names.append(path.name)
         return names
 
+    def _misnamed(self, name: str) -> PublishError:
+        right = normalised(name)
+        if not is_normalised(right):
+            hint = (
+                "a project's name has letters, digits, and - . _ between them (PEP 508); move the folder away"
+            )
+            return PublishError(f"packages/{name} is not a project's name", hint=hint)
+        if (self.packages / right).is_dir():
+            hint = f"move its wheels to packages/{right}, where they don't clash with what is there"
+            return PublishError(
+                f"packages/{name} and packages/{right} are two spellings of one project", hint=hint
+            )
+        hint = f"move its wheels to packages/{right}"
+        return PublishError(f"packages/{name} is not a normalised project name (PEP 503)", hint=hint)
 
-def add_wheel(tree: IndexTree, wheel: Path) -> PublishedFile:
-    """Copy a wheel into the tree, with what lies beside it; the same file again is a no-op.
 
-    Raises PublishError if the tree holds the same wheel with other bytes: a published name never changes its
-    content (F06, F24).
+def read_project(tree: IndexTree, project: str) -> ProjectIndex:
+    """Return what the index has of a project, from its record.
+
+    Raises InputError if it has nothing of it, PublishError if the record can't be read.
     """
-    file = PublishedFile.from_wheel(wheel)
-    name = parse_name(file.filename)
-    folder = tree.packages / file.project
-    present = [(parse_name(path.name), path) for path in tree.wheels(file.project)]
-    for other, path in present:
-        if (other.version, other.build, other.tags) != (name.version, name.build, name.tags):
-            continue
-        held = PublishedFile.from_wheel(path)
-        if held.sha256 == file.sha256:
-            return _add_beside(wheel, path, held)
-        free = next_build_tag(name, [n for n, _ in present])
-        raise PublishError(
-            f"{path.name} is published with other content ({held.sha256[:12]}, not {file.sha256[:12]})",
-            hint=f"publish the rebuild with build tag {free} (PEP 427): {retagged(name, free)}",
-        )
-    _write(folder / file.filename, lambda out: _copy(wheel, out, file))
-    return _add_beside(wheel, folder / file.filename, file)
+    record = read_record(tree.records, normalised(project))
+    if record is None:
+        hint = "see what it has in its simple/, or `farm index build` it first"
+        raise InputError(f"{project}: the index has no such project", hint=hint)
+    return record.index
+
+
+def add_wheel(tree: IndexTree, wheel: Path, now: float | None = None) -> PublishedFile:
+    """Copy a wheel into the tree, with what lies beside it, and record when; the same file again is a no-op.
+
+    ``now`` is the time of publication in seconds since the epoch. Raises NameTakenError if the tree holds, or
+    ever held, the same wheel with other bytes: a published name never changes its content (F06, F24).
+    """
+    file, metadata = read_wheel(wheel)
+    name, folder = parse(file.filename), tree.packages / file.project
+    record = scan_project(list_project(folder), tree.records).record
+    gone = read_gone(tree.records, file.project)
+    taken = {parse(other.filename).identity: (other.filename, other.sha256) for other in record.index.files}
+    for filename, sha256 in gone.items():
+        taken.setdefault(parse(filename).identity, (filename, sha256))
+    if name.identity in taken:
+        held, sha256 = taken[name.identity]
+        if sha256 != file.sha256:
+            raise _changed(file, held, sha256, [parse(filename) for filename, _ in taken.values()])
+        present = {other.filename: other for other in record.index.files}
+        if held in present:
+            return _again(tree, wheel, record, present[held])
+    published = folder / file.filename
+    with writing(published):
+        write_file(published, lambda out: _copy(wheel, out, file))
+    write_changed(folder / f"{file.filename}{METADATA}", metadata)
+    file = replace(file, upload_time=moment(time.time() if now is None else now))
+    file = _add_beside(wheel, published, file)
+    _save(tree, record, file, published.stat().st_mtime_ns)
+    return file
+
+
+def _changed(file: PublishedFile, held: str, sha256: str, taken: list[FileName]) -> NameTakenError:
+    free = next_build_tag(parse(file.filename), taken)
+    return NameTakenError(
+        f"{held} is published with other content ({sha256[:12]}, not {file.sha256[:12]})",
+        hint=f"publish the rebuild with build tag {free} (PEP 427): {retagged(file.filename, free)}",
+    )
+
+
+def _again(tree: IndexTree, wheel: Path, record: Record, held: PublishedFile) -> PublishedFile:
+    """Take what lies beside a wheel that is published already, if nothing lay there."""
+    published = tree.packages / held.project / held.filename
+    file = _add_beside(wheel, published, held)
+    _save(tree, record, file, record.mtimes[held.filename])
+    return file
+
+
+def _save(tree: IndexTree, record: Record, file: PublishedFile, mtime_ns: int) -> None:
+    """Record a file; its pages are yet to be made."""
+    others = [other for other in record.index.files if other.filename != file.filename]
+    index = replace(record.index, files=tuple(sorted([*others, file], key=lambda f: f.sort_key)))
+    if index == record.index:
+        record_now = record
+    else:
+        record_now = replace(record.with_index(index), mtimes={**record.mtimes, file.filename: mtime_ns})
+    write_record(tree.records, record_now)
 
 
 def _add_beside(wheel: Path, published: Path, file: PublishedFile) -> PublishedFile:
-    """Copy what lies beside a wheel; its provenance last, for it names the hashes of the others.
+    """Copy what the farm wrote beside a wheel, the provenance last: it names the hashes of the others.
 
     Where a provenance was published, it and they stay as they are: the same bytes may have been built again.
     """
@@ -101,73 +183,8 @@ def _add_beside(wheel: Path, published: Path, file: PublishedFile) -> PublishedF
     for suffix in BESIDE:
         source = wheel.with_name(wheel.name + suffix)
         if source.is_file():
-            data = source.read_bytes()
-            _write(published.with_name(published.name + suffix), lambda out, data=data: out.write(data))  # type: ignore[misc]
+            write_changed(published.with_name(published.name + suffix), source.read_bytes())
     return file
-
-
-def next_build_tag(name: WheelName, present: Iterable[WheelName]) -> int:
-    """Return the lowest build tag above those of the same version (PEP 427: higher wins, none is lowest)."""
-    builds = [other.build for other in present if other.version == name.version]
-    numbers = [int(b[: len(b) - len(b.lstrip("0123456789"))]) for b in builds if b]
-    return max(numbers, default=0) + 1
-
-
-def retagged(name: WheelName, build: int) -> str:
-    """Return the wheel's file name with another build tag."""
-    parts = name.filename.split("-")
-    return "-".join([*parts[:2], str(build), *parts[-3:]])
-
-
-def build_index(tree: IndexTree, projects: Iterable[str] | None = None) -> frozenset[str]:
-    """Derive the pages from the files that are present (F01) and write those whose bytes change.
-
-    ``projects`` limits the work to projects known to have changed. Returns the changed pages, removed ones
-    included, relative to the tree. Project pages come first, the page that lists them after; a project
-    without files loses its page last.
-    """
-    everything = tree.projects()
-    asked = None if projects is None else {str(canonicalize_name(p)) for p in projects}
-    changed = set()
-    for project in everything:
-        if asked is None or project in asked:
-            page = render_project(project, _files(tree, project), tree.base_url)
-            changed |= _update(tree, f"simple/{project}/index.html", page)
-    count = sum(len(tree.wheels(project)) for project in everything)
-    changed |= _update(tree, "simple/index.html", render_root(everything))
-    changed |= _update(tree, "index.html", render_home(everything, count, tree.base_url))
-    return frozenset(changed | _remove_stale(tree, set(everything)))
-
-
-def _files(tree: IndexTree, project: str) -> list[PublishedFile]:
-    files = [PublishedFile.from_wheel(path) for path in tree.wheels(project)]
-    for file in files:
-        if file.project != project:
-            hint = f"move it to packages/{file.project}"
-            raise PublishError(f"packages/{project}/{file.filename} is a wheel of {file.project}", hint=hint)
-    return files
-
-
-def _update(tree: IndexTree, page: str, text: str) -> set[str]:
-    """Write a page unless it has these bytes already (nginx's ETag is mtime and size)."""
-    path, data = tree.root / page, text.encode()
-    with suppress(FileNotFoundError):
-        if path.read_bytes() == data:
-            return set()
-    _write(path, lambda out: out.write(data))
-    return {page}
-
-
-def _remove_stale(tree: IndexTree, present: set[str]) -> set[str]:
-    """Remove the pages of projects whose files are gone: a listed one would be a lie (F01)."""
-    removed = set()
-    for page in sorted(tree.simple.glob("*/index.html")):
-        if page.parent.name not in present:
-            page.unlink()
-            with suppress(OSError):  # something else is in there; leave it
-                page.parent.rmdir()
-            removed.add(page.relative_to(tree.root).as_posix())
-    return removed
 
 
 def _copy(wheel: Path, out: BinaryIO, file: PublishedFile) -> None:
@@ -179,11 +196,3 @@ def _copy(wheel: Path, out: BinaryIO, file: PublishedFile) -> None:
             out.write(piece)
     if digest.hexdigest() != file.sha256:
         raise InputError(f"{wheel}: changed while it was published", hint="publish it again when it is whole")
-
-
-def _write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    try:
-        write_file(path, fill)
-    except OSError as error:
-        hint = "check the index directory's permissions and free space"
-        raise PublishError(f"{path}: can't be written: {error.strerror}", hint=hint) from error

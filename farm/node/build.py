@@ -6,9 +6,7 @@ import contextlib
 import os
 import shutil
 import sys
-import tarfile
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +25,7 @@ from farm.node.farm_index import FarmIndex
 from farm.node.files import Json, artifacts, read_json, sha256_of, write_json
 from farm.node.places import WRAPPERS, Places, claim, forget_old_caches, held, make_folders
 from farm.node.record import build_record
+from farm.node.repair import Repair
 from farm.node.sandbox import SETTINGS, Room, take
 from farm.node.source import manifests, source_epoch, unpack
 from farm.node.supervise import Supervisor, say
@@ -289,40 +288,22 @@ class Build:
         return wheels[0]
 
     def repair(self, wheel: Path) -> None:
-        """Graft what the wheel needs from this board and give it an honest platform tag (F07)."""
-        wheelhouse = self.job / "wheelhouse"
-        if wheel.name.endswith("-any.whl"):
-            shutil.copyfile(wheel, wheelhouse / wheel.name)
-            return
-        # auditwheel can fail and leave an unrepaired wheel in its output: it gets a folder of its own.
+        """Make of what was built what may leave this board; debug information is kept where it is wanted."""
         folder = self.taken / "repair"
         folder.mkdir()
-        # It looks for libraries where the build was, too.
-        room = Room((folder,), (self.taken, self.at.work, self.at.cache))
-        if self.spec["debug"]:
-            self.keep_debug(wheel, folder / "debug", room)
-        command = [str(self.at.tools / "bin/auditwheel"), "repair", "--strip", "--wheel-dir"]
-        own = {"PATH": f"{WRAPPERS}:{self.variables['PATH']}", "TMPDIR": str(folder)}
-        command += [str(folder / "repaired"), str(wheel)]
-        message = f"auditwheel can't repair {wheel.name}"
-        self.call(command, folder, room, own, failure="policy", message=message)
-        try:
-            take(folder / "repaired", ".whl", wheelhouse)
-        except OSError as error:
-            raise StepError("policy", f"auditwheel left no wheel: {error}") from error
-
-    def keep_debug(self, wheel: Path, folder: Path, room: Room) -> None:
-        """Split the debug information off a wheel's ELF files and keep it in one archive."""
-        with zipfile.ZipFile(wheel) as content:
-            content.extractall(folder / "wheel")  # noqa: S202  # zipfile drops absolute names and ".." itself
-        for path in sorted((folder / "wheel").rglob("*.so*")):
-            target = folder / "split" / f"{path.relative_to(folder / 'wheel')}.debug"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            command = ["/usr/bin/objcopy", "--only-keep-debug", str(path), str(target)]
-            self.call(command, folder, room)
-        archive = self.job / "wheelhouse" / f"{self.job.name}.debug.tar.gz"
-        with tarfile.open(archive, "w:gz") as tar:
-            tar.add(folder / "split", arcname=wheel.stem)
+        # auditwheel looks for libraries where the build was, too.
+        readable = (self.taken, self.at.work, self.at.cache)
+        step = Repair(
+            self.call, self.supervisor.tail, self.at.tools, folder, readable, self.variables["PATH"]
+        )
+        if self.spec["debug"] and not wheel.name.endswith("-any.whl"):
+            step.keep_debug(wheel, self.job / "wheelhouse" / f"{self.job.name}.debug.tar.gz")
+        step.repaired(
+            wheel,
+            self.job / "wheelhouse",
+            build_tag=str(self.spec["build_tag"]),
+            system_libraries=[str(name) for name in _list(self.spec["system_libraries"])],
+        )
 
     def fetch_crates(self, source: Path) -> None:
         """Download what a build with cargo will want: it has no network then.

@@ -25,6 +25,8 @@ NO_NETWORK = re.compile(
     rb"Temporary failure in name resolution|Network is unreachable|[Cc]ould not resolve host"
     rb"|Name or service not known|dns error|failed to lookup address"
 )
+# auditwheel, of a library that a wheel needs and this board does not have.
+NO_LIBRARY = re.compile(rb'required library "([\w.+-]{1,200})" could not be located')
 NO_ROOM = re.compile(rb"No space left on device|Disk quota exceeded")
 
 

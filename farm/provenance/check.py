@@ -6,19 +6,21 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from farm.errors import InputError, WheelError
+from farm.errors import FarmError, InputError, WheelError
+from farm.plan import job_digest
 from farm.provenance.dsse import read_public_keys, verify
 from farm.provenance.names import PROVENANCE
 from farm.provenance.statement import PREDICATE_TYPE, STATEMENT_TYPE
-from farm.verify.model import Gate, Report, Verdict
+from farm.upstream import sha256_of
+from farm.verify.model import Gate, Verdict
 
 _HINT: Final = "do not use the wheel, or fetch it and its provenance again"
 
@@ -69,6 +71,13 @@ class _Sdist(_Strict):
 
 class _External(_Strict):
     sdist: _Sdist
+
+
+class _Job(_External):
+    project: str
+    version: str
+    python: str
+    recipeDigest: str  # noqa: N815
 
 
 class _Internal(_Strict):
@@ -153,6 +162,24 @@ def check_provenance(data: bytes, wheel: str, sha256: str, keys: Iterable[Ed2551
     return found[0]
 
 
+def stated_job(data: bytes) -> tuple[str, str] | None:
+    """Return Python and digest of the job that a provenance says its wheel is from; None if it says none.
+
+    Nothing is checked here: it is for files that this farm has checked and published itself.
+    """
+    try:
+        content = _Object.model_validate_json(data)
+        payload = base64.b64decode(content.attestation_bundles[0].attestations[0].envelope.statement)
+        stated = _Job.model_validate(
+            json.loads(payload)["predicate"]["buildDefinition"]["externalParameters"]
+        )
+    except (ValidationError, ValueError, KeyError, TypeError):
+        return None
+    return stated.python, job_digest(
+        stated.project, stated.version, stated.python, stated.sdist.sha256, stated.recipeDigest
+    )
+
+
 def _attestation(
     item: _Attestation, wheel: str, sha256: str, keys: tuple[Ed25519PublicKey, ...]
 ) -> Provenance:
@@ -189,54 +216,71 @@ def _attestation(
     return Provenance(statement.predicate.runDetails.builder.id, json.loads(payload))
 
 
-def checked_beside(wheel: Path, keys: Iterable[Ed25519PublicKey]) -> Verdict:
+Beside = Callable[[str], bytes | None]
+"""Reads a file that lies beside a wheel, by its name; None: it is not there, and need not be.
+
+Raises FarmError where it can't be had.
+"""
+
+
+def files_beside(wheel: Path) -> Beside:
+    """Return what reads the files in a wheel's folder: a wheel may have been copied alone."""
+
+    def read(name: str) -> bytes | None:
+        try:
+            return wheel.with_name(name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise InputError(f"{name} can't be read: {error.strerror}", hint="make it readable") from error
+
+    return read
+
+
+def trusted_keys(path: Path) -> tuple[Ed25519PublicKey, ...]:
+    """Read a file of public keys.
+
+    Raises:
+        InputError: it can't be read, or holds none.
+    """
+    try:
+        return tuple(read_public_keys(path.read_bytes(), str(path)))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}", hint="take the index's provenance.pub") from error
+
+
+def checked_beside(wheel: Path, keys: Iterable[Ed25519PublicKey], beside: Beside | None = None) -> Verdict:
     """Check the provenance that lies beside a wheel, and the files there that it names.
+
+    ``beside`` reads them, where they are not in the wheel's folder.
 
     Raises:
         InputError: the wheel can't be read.
     """
-    path = wheel.with_name(wheel.name + PROVENANCE)
+    read = beside or files_beside(wheel)
     try:
-        sha256 = _hash(wheel)
+        sha256 = sha256_of(wheel)
     except OSError as error:
         raise InputError(f"{wheel}: {error.strerror}", hint="name a wheel that exists") from error
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        evidence = f"{path.name} can't be read: {error.strerror}"
-        hint = "take it from the index, where it lies beside the wheel"
-        return Verdict(Gate.PROVENANCE, False, wheel.name, evidence, hint)
-    try:
-        provenance = check_provenance(data, wheel.name, sha256, keys)
-        for name, expected in provenance.beside.items():
-            other = wheel.with_name(name)
-            # What is not here is not said to be right; nor is it wrong to have the wheel alone.
-            if other.parent == wheel.parent and other.is_file() and _hash(other) != expected:
-                raise _wrong(wheel.name, f"{name} is not the file that the provenance names")
-    except WheelError as error:
+        provenance = _checked(wheel.name, sha256, keys, read)
+    except FarmError as error:
         return Verdict(Gate.PROVENANCE, False, wheel.name, error.message, error.hint)
     return Verdict(Gate.PROVENANCE, True, wheel.name, provenance.evidence)
 
 
-def with_provenance(wheels: Sequence[Path], reports: Sequence[Report], keys: Path) -> list[Report]:
-    """Add a verdict on its provenance to the report on each wheel; ``keys`` is a file of trusted public keys.
-
-    Raises:
-        InputError: that file can't be read.
-    """
-    try:
-        trusted = read_public_keys(keys.read_bytes(), str(keys))
-    except OSError as error:
-        raise InputError(f"{keys}: {error.strerror}", hint="take the index's provenance.pub") from error
-    return [
-        replace(report, verdicts=(*report.verdicts, checked_beside(wheel, trusted)))
-        for wheel, report in zip(wheels, reports, strict=True)
-    ]
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _checked(wheel: str, sha256: str, keys: Iterable[Ed25519PublicKey], read: Beside) -> Provenance:
+    data = read(wheel + PROVENANCE)
+    if data is None:
+        hint = "take it from the index, where it lies beside the wheel"
+        raise WheelError(f"{wheel}{PROVENANCE} can't be read: there is none", hint=hint)
+    provenance = check_provenance(data, wheel, sha256, keys)
+    for name, expected in provenance.beside.items():
+        content = read(name) if PurePosixPath(name).name == name else None
+        # What is not here is not said to be right; nor is it wrong to have the wheel alone.
+        if content is not None and hashlib.sha256(content).hexdigest() != expected:
+            raise _wrong(wheel, f"{name} is not the file that the provenance names")
+    return provenance
 
 
 def _wrong(wheel: str, text: str) -> WheelError:

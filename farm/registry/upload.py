@@ -15,7 +15,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from farm.errors import FarmError, PublishError, WheelError
-from farm.index.tree import next_build_tag, retagged
+from farm.index.filename import next_build_tag, retagged
 from farm.registry.config import Registry
 from farm.registry.form import Body, Upload, form_of
 from farm.verify.name import WheelName, parse_name
@@ -136,7 +136,7 @@ class _Client:
         )
         raise PublishError(
             f"{self._registry.name} has {name.filename} {bytes_}",
-            hint=f"publish the rebuild with build tag {free} (PEP 427): {retagged(name, free)}",
+            hint=f"publish the rebuild with build tag {free} (PEP 427): {retagged(name.filename, free)}",
         )
 
     def _present(self, project: str) -> Mapping[str, str]:

@@ -16,6 +16,7 @@ class State(StrEnum):
     LEASED = "leased"
     RUNNING = "running"
     BUILT = "built"
+    STAGED = "staged"
     VERIFIED = "verified"
     PUBLISHED = "published"
     FAILED = "failed"
@@ -24,6 +25,11 @@ class State(StrEnum):
     def ended(self) -> bool:
         """Whether nothing more happens to the job by itself."""
         return self in {State.PUBLISHED, State.FAILED}
+
+    @property
+    def collected(self) -> bool:
+        """Whether the controller holds its wheel, and has something to do with it."""
+        return self in {State.BUILT, State.STAGED, State.VERIFIED}
 
     @property
     def on_node(self) -> bool:
@@ -66,6 +72,8 @@ class Job:
     wheel_sha256: str | None
     cancelling: bool
     """Somebody wants it ended; the controller sees to it."""
+    proved_with: tuple[str, ...] = ()
+    """The attempts whose wheels its proof took from the staging index."""
 
     @property
     def attempt_id(self) -> str:

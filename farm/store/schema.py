@@ -53,6 +53,13 @@ STEPS: Final = (
         nodes TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    ALTER TABLE job ADD COLUMN proved_with TEXT NOT NULL DEFAULT '[]';
+    UPDATE job SET spec = json_set(spec, '$.recipe.known_failures', json((
+        SELECT json_group_array(json_object('versions', '', 'tests', json_array(key), 'reason', value))
+        FROM json_each(spec, '$.recipe.known_failures')
+    ))) WHERE json_type(spec, '$.recipe.known_failures') = 'object';
+    """,
 )
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,6 @@ from farm.recipe import Recipe
 from farm.store.model import Attempt, Failure, Job, Mark, NodeMark, Run, State
 from farm.store.schema import migrate
 
-ON_NODE: Final = (State.LEASED, State.RUNNING)
 ENDED: Final = (State.PUBLISHED, State.FAILED)
 
 
@@ -53,7 +52,7 @@ class Store:
     def enqueue(self, spec: JobSpec) -> Job:
         """Queue a job, or return the one that is there; a failed one is queued again (F29)."""
         with self._transaction():
-            row = self._db.execute("SELECT state FROM job WHERE job_id = ?", (spec.job_id,)).fetchone()
+            row = self._db.execute("SELECT state, spec FROM job WHERE job_id = ?", (spec.job_id,)).fetchone()
             if row is None:
                 self._db.execute(
                     "INSERT INTO job (job_id, spec, state, queued_at) VALUES (?, ?, ?, ?)",
@@ -61,10 +60,18 @@ class Store:
                 )
                 return self.job(spec.job_id)
             # What does not change the build may have been edited in its recipe: where it may run, say.
+            spec = replace(spec, build_tag=self._spec(row["spec"]).build_tag)
             self._db.execute("UPDATE job SET spec = ? WHERE job_id = ?", (_spec_to_json(spec), spec.job_id))
             if row["state"] == State.FAILED:
                 self._queue_again(spec.job_id)
         return self.job(spec.job_id)
+
+    def retag(self, job_id: str, build_tag: str) -> Job:
+        """Write down the build tag that a job's next attempt is to build with."""
+        with self._transaction():
+            spec = replace(self.job(job_id).spec, build_tag=build_tag)
+            self._db.execute("UPDATE job SET spec = ? WHERE job_id = ?", (_spec_to_json(spec), job_id))
+        return self.job(job_id)
 
     def retry(self, job_id: str) -> Job:
         """Queue a failed job again.
@@ -158,6 +165,14 @@ class Store:
                 (State.BUILT, wheel, sha256, time.time(), job_id),
             )
             self._end_attempt(job_id, None, result)
+        return self.job(job_id)
+
+    def verified(self, job_id: str, proved_with: Sequence[str] = ()) -> Job:
+        """Write down that a wheel passed all gates, with wheels of these attempts, which no index had yet."""
+        self._db.execute(
+            "UPDATE job SET state = ?, proved_with = ? WHERE job_id = ?",
+            (State.VERIFIED, json.dumps(sorted(proved_with)), job_id),
+        )
         return self.job(job_id)
 
     def fail(self, job_id: str, failure: Failure, message: str, result: str | None = None) -> Job:
@@ -343,6 +358,7 @@ class Store:
             wheel=row["wheel"],
             wheel_sha256=row["wheel_sha256"],
             cancelling=bool(row["cancelling"]),
+            proved_with=tuple(json.loads(row["proved_with"])),
         )
 
     def _attempt(self, row: sqlite3.Row) -> Attempt:
@@ -373,4 +389,6 @@ def _spec_to_json(spec: JobSpec) -> str:
 
 def _spec_from_json(text: str) -> JobSpec:
     content = json.loads(text)
-    return JobSpec(**{**content, "recipe": Recipe.model_validate(content["recipe"])})
+    # A farm of another version may have had other keys: what they meant is in the job's name, its digest.
+    recipe = {key: value for key, value in content["recipe"].items() if key in Recipe.model_fields}
+    return JobSpec(**{**content, "recipe": Recipe.model_validate(recipe)})

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from farm.errors import InputError, WheelError
 from farm.verify.abi3 import judge_abi3
+from farm.verify.elf import linkages, read_elves
 from farm.verify.expect import NOTHING, Allowances, JobExpectation, judge_job
 from farm.verify.foreign import judge_content
-from farm.verify.grafted import Grafted, grafted, grafted_verdicts
+from farm.verify.grafted import grafted, grafted_verdicts
 from farm.verify.isa import allow_guarded
 from farm.verify.licences import judge_licences, sdist_licences
-from farm.verify.linkage import Linkage, is_riscv, read_linkage
 from farm.verify.metadata import judge_metadata, read_metadata, requires_python
 from farm.verify.model import Gate, Report, Verdict
 from farm.verify.name import parse_name
@@ -22,9 +21,10 @@ from farm.verify.platform import judge_platform
 from farm.verify.wheel import judge_native, judge_record, read_archive
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
+    from farm.verify.linkage import Linkage
     from farm.verify.name import WheelName
     from farm.verify.platform import PackageLookup
     from farm.verify.wheel import Archive
@@ -32,13 +32,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Allowances",
     "Gate",
-    "Grafted",
     "JobExpectation",
     "Report",
     "Verdict",
-    "grafted",
     "judge_archive",
-    "linkages",
     "verify_wheel",
 ]
 
@@ -92,6 +89,7 @@ def judge_archive(
     ``licences`` are the names of its sdist's licence files; None where the sdist is not known.
     """
     metadata = read_metadata(archive)
+    elves = read_elves(archive)
     return (
         Verdict(Gate.READABLE, True, name.filename, f"{len(archive.members)} files, CRCs match"),
         Verdict(Gate.NAME, True, name.filename, f"{name.project} {name.version}, {name.platforms}"),
@@ -100,33 +98,24 @@ def judge_archive(
         *judge_record(archive, name.filename),
         *judge_content(archive, name.filename, allow.keep_files, pure=name.is_pure),
         *judge_licences(archive, metadata, licences, allow.no_licence),
-        *judge_native(archive, name),
-        *_judge_loading(archive, name, allow, packages),
-        *(judge_job(expect, name, [m.path for m in archive.elves]) if expect else ()),
+        *judge_native(elves, name),
+        *_judge_loading(archive, linkages(elves), name, allow, packages),
+        *(judge_job(expect, name, [*elves]) if expect else ()),
     )
 
 
 def _judge_loading(
-    archive: Archive, name: WheelName, allow: Allowances, packages: PackageLookup | None
+    archive: Archive,
+    elves: Mapping[str, Linkage],
+    name: WheelName,
+    allow: Allowances,
+    packages: PackageLookup | None,
 ) -> tuple[Verdict, ...]:
     """Judge what a riscv64 wheel's ELF files ask of CPython and of the system."""
     if name.is_pure or not name.is_riscv64:
         return ()
-    elves = linkages(archive)
     return (
         *judge_abi3(elves, name, requires_python(read_metadata(archive))),
-        *judge_platform(elves, name, allow.system_packages, packages),
+        *judge_platform(elves, name, allow.system_libraries, packages),
         *grafted_verdicts(grafted(archive, elves)),
     )
-
-
-def linkages(archive: Archive) -> Mapping[str, Linkage]:
-    """Read what each RISC-V ELF file asks of the loader; one that can't be read has failed its own gate."""
-    found = {}
-    for member in archive.elves:
-        try:
-            if is_riscv(member.head):
-                found[member.path] = read_linkage(member.data or b"", member.path)
-        except WheelError:
-            continue
-    return found

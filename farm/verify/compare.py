@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import io
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,12 +16,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-
 from farm.errors import InputError, WheelError
+from farm.verify.image import ELF_MAGIC, SHT_NOBITS, read_image
 
-ELF_MAGIC: Final = b"\x7fELF"
 LINES_SHOWN: Final = 12
 SECTIONS_SHOWN: Final = 6
 CHUNK: Final = 1 << 20
@@ -159,7 +155,7 @@ def explain(path: str, mine: bytes, theirs: bytes) -> str:
     if path.endswith(".dist-info/RECORD"):
         return "it lists the others"
     if mine.startswith(ELF_MAGIC) and theirs.startswith(ELF_MAGIC):
-        with suppress(ELFError, ValueError, KeyError, UnicodeDecodeError):
+        with suppress(WheelError):
             return _explain_elf(mine, theirs)
     lines = _lines(mine), _lines(theirs)
     if lines[0] is not None and lines[1] is not None:
@@ -202,12 +198,12 @@ def _explain_elf(mine: bytes, theirs: bytes) -> str:
 
 def _sections(data: bytes) -> dict[str, bytes]:
     """Return the sections that a file has bytes of, in their order; a name that comes again has a number."""
+    image = read_image(data)
     found: dict[str, bytes] = {}
-    for number, section in enumerate(ELFFile(io.BytesIO(data)).iter_sections()):
-        if section["sh_type"] != "SHT_NOBITS":
+    for number, section in enumerate(image.sections):
+        if section.kind != SHT_NOBITS:
             name = section.name or f"number {number}"
-            start = section["sh_offset"]
-            found[f"{name} ({number})" if name in found else name] = data[start : start + section["sh_size"]]
+            found[f"{name} ({number})" if name in found else name] = image.content(section)
     return found
 
 

@@ -9,33 +9,22 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from farm.errors import WheelError
 from farm.verify.code_scan import scan_code
-from farm.verify.image import (
-    ELF_MAGIC,
-    PT_DYNAMIC,
-    PT_LOAD,
-    REBUILD,
-    SHT_DYNAMIC,
-    SHT_SYMTAB,
-    corrupt,
-    read_image,
-    readable,
-    string_at,
-)
+from farm.verify.image import REBUILD, SHT_SYMTAB, corrupt, read_image, readable
 from farm.verify.isa import judge_isa
+from farm.verify.linkage import Linkage, linkage_of
 from farm.verify.model import Gate, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from farm.verify.image import Image
+    from farm.verify.wheel import Archive
 
-__all__ = ["ELF_MAGIC", "ElfFacts", "facts_of", "judge_abi", "judge_elf", "read_elf"]
-
+RISCV: Final = "EM_RISCV"
 RVC: Final = 0x1
 FLOAT_ABI: Final = 0x6
 FLOAT_ABI_DOUBLE: Final = 0x4
@@ -45,9 +34,6 @@ _FLOAT_NAMES = {0x0: "soft", 0x2: "single", 0x4: "double", 0x6: "quad"}
 
 _RISCV_ATTRIBUTES: Final = 0x7000_0003  # SHT_ and PT_
 _TAG_FILE, _TAG_ARCH = 1, 5
-_DT_NEEDED, _DT_STRTAB, _DT_STRSZ = 1, 5, 10
-_DYNAMIC = struct.Struct("<QQ")
-_MOST_NEEDED = 1024
 _NAMED_ISA = re.compile(rb"\0\$x(rv[^\0.]{1,4096})")
 
 
@@ -60,8 +46,12 @@ class ElfFacts:
     machine: str
     flags: int
     arch: str | None
-    needed: tuple[str, ...]
     mapped: frozenset[str]
+
+    @property
+    def is_riscv(self) -> bool:
+        """Whether it is of RISC-V, of any width."""
+        return self.machine == RISCV
 
     @property
     def float_abi(self) -> str:
@@ -69,14 +59,41 @@ class ElfFacts:
         return _FLOAT_NAMES[self.flags & FLOAT_ABI]
 
 
-def read_elf(data: bytes, subject: str = "ELF file") -> ElfFacts:
-    """Read an ELF file's facts. Raises WheelError if it is truncated, corrupt or not ELF."""
-    return facts_of(read_image(data, subject), subject)
+@dataclass(frozen=True, slots=True)
+class Elf:
+    """An ELF file, read once for all gates. What only RISC-V files are asked is empty in others."""
+
+    image: Image
+    facts: ElfFacts
+    linkage: Linkage
+
+
+def read_elf(data: bytes, subject: str = "ELF file") -> Elf:
+    """Read an ELF file. Raises WheelError if it is truncated, corrupt or not ELF."""
+    image = read_image(data, subject)
+    facts = facts_of(image, subject)
+    return Elf(image, facts, linkage_of(image, subject) if facts.is_riscv else Linkage())
+
+
+def read_elves(archive: Archive) -> dict[str, Elf | WheelError]:
+    """Read each ELF file of a wheel, by path; what can't be read is the error that says so."""
+    found: dict[str, Elf | WheelError] = {}
+    for member in archive.elves:
+        try:
+            found[member.path] = read_elf(member.data or b"", member.path)
+        except WheelError as error:
+            found[member.path] = error
+    return found
+
+
+def linkages(elves: Mapping[str, Elf | WheelError]) -> dict[str, Linkage]:
+    """Return what each RISC-V file asks of the loader; one that can't be read has failed its own gate."""
+    return {path: elf.linkage for path, elf in elves.items() if isinstance(elf, Elf) and elf.facts.is_riscv}
 
 
 def facts_of(image: Image, subject: str = "ELF file") -> ElfFacts:
     """Gather what the tables of an ELF file say. Raises WheelError if they are corrupt."""
-    riscv = image.machine == "EM_RISCV"
+    riscv = image.machine == RISCV
     try:
         return ElfFacts(
             bits=image.bits,
@@ -84,7 +101,6 @@ def facts_of(image: Image, subject: str = "ELF file") -> ElfFacts:
             machine=image.machine,
             flags=image.flags,
             arch=_arch(image) if riscv else None,
-            needed=_needed(image),
             mapped=_mapped(image) if riscv else frozenset(),
         )
     except (struct.error, IndexError, ValueError) as error:
@@ -158,34 +174,6 @@ def _uleb128(data: bytes, at: int) -> tuple[int, int]:
             raise ValueError("a number in the attributes has no end")
 
 
-def _needed(image: Image) -> tuple[str, ...]:
-    """Return the _DT_NEEDED names, from the dynamic segment or, in files without segments, the section."""
-    parts = [s for s in image.segments if s.kind == PT_DYNAMIC]
-    parts += [s for s in image.sections if s.kind == SHT_DYNAMIC]
-    if not parts:
-        return ()
-    content = image.content(parts[0])
-    rows: list[tuple[int, int]] = list(
-        _DYNAMIC.iter_unpack(content[: len(content) // _DYNAMIC.size * _DYNAMIC.size])
-    )
-    rows = rows[: next((n for n, (tag, _) in enumerate(rows) if tag == 0), len(rows))]
-    strings = _dynamic_strings(image, rows)
-    return tuple(
-        string_at(strings, at) for tag, at in islice((r for r in rows if r[0] == _DT_NEEDED), _MOST_NEEDED)
-    )
-
-
-def _dynamic_strings(image: Image, rows: Sequence[tuple[int, int]]) -> bytes:
-    values: dict[int, int] = dict(reversed(rows))  # the first of each tag counts
-    address, size = values.get(_DT_STRTAB), values.get(_DT_STRSZ, 0)
-    for load in image.segments:
-        if load.kind == PT_LOAD and address is not None and 0 <= address - load.address < load.size:
-            at = load.offset + address - load.address
-            return image.data[at : at + size]
-    linked = [s.link for s in image.sections if s.kind == SHT_DYNAMIC]
-    return image.content(image.sections[linked[0]]) if linked else b""
-
-
 def _mapped(image: Image) -> frozenset[str]:
     """Return the ISA strings of the ``$x<ISA>`` mapping symbols that GNU as leaves at switched code.
 
@@ -196,23 +184,21 @@ def _mapped(image: Image) -> frozenset[str]:
     return frozenset(readable(name) for text in strings for name in _NAMED_ISA.findall(text))
 
 
-def judge_elf(data: bytes, subject: str) -> tuple[Verdict, ...]:
+def judge_elf(elf: Elf | WheelError, subject: str) -> tuple[Verdict, ...]:
     """Judge one ELF file: the machine and its ABI, then, if those hold, its instruction set."""
-    try:
-        image = read_image(data, subject)
-        facts = facts_of(image, subject)
-        abi = judge_abi(facts, subject)
-        return (abi, judge_isa(facts.arch, facts.mapped, scan_code(image), subject)) if abi.ok else (abi,)
-    except WheelError as error:
-        evidence = error.message.removeprefix(f"{subject}: ")
-        return (Verdict(Gate.ELF, False, subject, evidence, error.hint),)
+    if isinstance(elf, WheelError):
+        return (Verdict(Gate.ELF, False, subject, elf.message.removeprefix(f"{subject}: "), elf.hint),)
+    abi = judge_abi(elf, subject)
+    facts = elf.facts
+    return (abi, judge_isa(facts.arch, facts.mapped, scan_code(elf.image), subject)) if abi.ok else (abi,)
 
 
-def judge_abi(facts: ElfFacts, subject: str) -> Verdict:
+def judge_abi(elf: Elf, subject: str) -> Verdict:
     """Judge class, machine and ``e_flags``: 64-bit little-endian RISC-V, float ABI double, nothing exotic."""
+    facts = elf.facts
     wrong: list[str] = []
     hint = REBUILD
-    if facts.machine != "EM_RISCV":
+    if not facts.is_riscv:
         wrong.append(f"{facts.machine}, not EM_RISCV")
     elif facts.bits != 64 or not facts.little_endian:  # noqa: PLR2004 - the 64 of ELFCLASS64
         wrong.append(f"ELF{facts.bits} {'LSB' if facts.little_endian else 'MSB'}, not ELF64 LSB")
@@ -225,5 +211,5 @@ def judge_abi(facts: ElfFacts, subject: str) -> Verdict:
             wrong.append(f"e_flags has unknown bits {unknown:#x}")
     if wrong:
         return Verdict(Gate.ELF, False, subject, "; ".join(wrong), hint)
-    needed = ", ".join(facts.needed) or "nothing"
+    needed = ", ".join(elf.linkage.needed) or "nothing"
     return Verdict(Gate.ELF, True, subject, f"ELF64 RISC-V, float ABI double, needs {needed}")

@@ -33,8 +33,8 @@ class Allowances:
 
     runtime_guarded: Mapping[str, str] = field(default_factory=dict)
     """Globs of files that may have code beyond rv64gc, once :func:`farm.verify.isa.settle` has the proof."""
-    system_packages: Mapping[str, str] = field(default_factory=dict)
-    """Debian packages that a ``linux_riscv64`` wheel needs, because nothing can graft them."""
+    system_libraries: Mapping[str, str] = field(default_factory=dict)
+    """SONAMEs that a ``linux_riscv64`` wheel needs of its user's system, because nothing can graft them."""
     keep_files: Mapping[str, str] = field(default_factory=dict)
     """Patterns of files that look foreign or left over and belong there."""
     no_licence: str = ""
@@ -43,7 +43,7 @@ class Allowances:
     @classmethod
     def of(cls, recipe: Recipe) -> Allowances:
         """Return a recipe's."""
-        return cls(recipe.runtime_guarded, recipe.system_packages, recipe.keep_files, recipe.no_licence)
+        return cls(recipe.runtime_guarded, recipe.system_libraries, recipe.keep_files, recipe.no_licence)
 
 
 NOTHING = Allowances()

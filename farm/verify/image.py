@@ -1,8 +1,9 @@
-"""The tables of an ELF file: sections, segments, symbols.
+"""The tables of an ELF file: sections, segments, symbols. Nothing else in the farm takes an ELF file apart.
 
 Source: System V gABI. Read with ``struct`` and not by pyelftools, which takes 15 ms for a small file and
-seconds for one with a hundred thousand symbols. Files come from untrusted builds: every offset is checked, a
-table is as long as the file at most, and whatever does not fit is a WheelError.
+seconds for one with a hundred thousand symbols, and of a corrupt file raises whatever comes. Files come from
+untrusted builds: every offset is checked, a table is as long as the file at most, and whatever does not fit
+is a WheelError.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 ELF_MAGIC = b"\x7fELF"
 
-ET_REL: Final = 1
+ET_REL, ET_DYN = 1, 3
 PT_LOAD, PT_DYNAMIC = 1, 2
 PF_X: Final = 1
 SHT_SYMTAB, SHT_DYNAMIC, SHT_NOBITS, SHT_DYNSYM = 2, 6, 8, 11
@@ -39,7 +40,7 @@ _MACHINES = {
 _HEADER = struct.Struct("<HHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
+SYMBOL = struct.Struct("<IBBHQQ")
 _IDENT = 16
 _LONGEST_NAME = 4096  # C++ has names of some hundred characters; a corrupt file has no end of them
 REBUILD: Final = "build on a riscv64 node with -march=rv64gc -mabi=lp64d"
@@ -93,6 +94,16 @@ class Image:
     def content(self, part: Part) -> bytes:
         """Return the bytes of a section or segment."""
         return self.data[part.offset : part.offset + part.size]
+
+    def offset_of(self, address: int) -> int | None:
+        """Return where in the file the byte is that is loaded at an address; None if none is."""
+        found = (s for s in self.segments if s.kind == PT_LOAD and 0 <= address - s.address < s.size)
+        return next((s.offset + address - s.address for s in found), None)
+
+    def address_of(self, offset: int) -> int | None:
+        """Return where a byte of the file is loaded; None if it is not."""
+        found = (s for s in self.segments if s.kind == PT_LOAD and 0 <= offset - s.offset < s.size)
+        return next((s.address + offset - s.offset for s in found), None)
 
 
 def read_image(data: bytes, subject: str = "ELF file") -> Image:
@@ -178,7 +189,7 @@ def symbols_of(
     if part is None or part.link >= len(image.sections):
         return
     strings, content = image.content(image.sections[part.link]), image.content(part)
-    whole = len(content) // _SYMBOL.size * _SYMBOL.size
-    for name, info, _, section, value, size in _SYMBOL.iter_unpack(content[:whole]):
+    whole = len(content) // SYMBOL.size * SYMBOL.size
+    for name, info, _, section, value, size in SYMBOL.iter_unpack(content[:whole]):
         if section in sections and info & 0xF in kinds:
             yield Symbol(strings, name, info & 0xF, section, value, size)

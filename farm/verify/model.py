@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from farm.errors import WheelError
@@ -71,6 +71,10 @@ class Report:
     def failures(self) -> tuple[Verdict, ...]:
         """The verdicts that fail, in the order of the gates."""
         return tuple(v for v in self.verdicts if not v.ok)
+
+    def extended(self, *verdicts: Verdict) -> Report:
+        """Return it with more verdicts."""
+        return replace(self, verdicts=(*self.verdicts, *verdicts))
 
     def raise_if_failed(self) -> None:
         """Raise WheelError, one line, with the first failure and how many more there are."""

@@ -35,9 +35,12 @@ _REPAIR: Final = "repair it with auditwheel on the board, and publish what that 
 _RPATH: Final = "link with -Wl,-rpath,'$ORIGIN/...' or without a run path"
 
 _GRAFT: Final = (
-    "graft it by auditwheel; if that is impossible, the recipe says so: system_packages: {NAME: why}"
+    "graft it by auditwheel; if only the user's system can have it, the recipe says so: "
+    "system_libraries: {%s: why}"
 )
 _PACKAGE: Final = "Debian package "
+SYSTEM_LIBRARY: Final = "system-library"
+"""The verdict, for programs, that names a library which a user must install, and its Debian package."""
 
 PackageLookup = Callable[[Collection[str]], Mapping[str, str | None]]
 """Maps SONAMEs to Debian packages, None where no package has one; raises FarmError where it can't know."""
@@ -108,16 +111,16 @@ def _fail(path: str, evidence: str, hint: str) -> Verdict:
 def judge_platform(
     elves: Mapping[str, Linkage],
     name: WheelName,
-    system_packages: Mapping[str, str],
+    system_libraries: Mapping[str, str],
     lookup: PackageLookup | None = None,
 ) -> tuple[Verdict, ...]:
     """Judge a platform wheel's tag by what its ELF files ask of the system.
 
-    ``system_packages`` maps Debian packages to the reason why the wheel needs them: the recipe's leave for a
+    ``system_libraries`` maps SONAMEs to the reason why nothing can graft them: the recipe's leave for a
     ``linux_riscv64`` wheel, which otherwise fails. ``lookup`` is only called for libraries that nobody has.
     """
     if any(tag.platform == LINUX for tag in name.tags):
-        return _judge_linux(elves, name, system_packages, lookup)
+        return _judge_linux(elves, name, system_libraries, lookup)
     found = promises(name)
     if not found:
         return (_fail(name.filename, f"{name.platforms}: no known platform tag of riscv64", _REPAIR),)
@@ -201,7 +204,7 @@ def _search_paths(elves: Mapping[str, Linkage]) -> Iterator[Verdict]:
 def _judge_linux(
     elves: Mapping[str, Linkage],
     name: WheelName,
-    system_packages: Mapping[str, str],
+    system_libraries: Mapping[str, str],
     lookup: PackageLookup | None,
 ) -> tuple[Verdict, ...]:
     """Judge a wheel that promises nothing: right only where it can't be repaired, and the recipe says so."""
@@ -211,23 +214,30 @@ def _judge_linux(
     wrong = [*_search_paths(elves), *(_astray(item) for item in lacking if item.elsewhere)]
     if not outside:
         fit = fitting_tag(elves) or newest.tag
-        return (
-            *wrong,
-            _fail(name.filename, f"{LINUX} promises nothing, and its files would fit {fit}", _REPAIR),
-        )
+        hint = "remove system_libraries from its recipe" if system_libraries else _REPAIR
+        evidence = f"{LINUX} promises nothing, and its files would fit {fit}"
+        return (*wrong, _fail(name.filename, evidence, hint))
     described = _packages({item.library for item in outside}, lookup)
+    notes = []
     for item in outside:
-        about = described[item.library]
-        any_of = about.removeprefix(_PACKAGE).split(" | ") if about.startswith(_PACKAGE) else []
-        if not system_packages:
-            evidence = f"needs {item.library} ({about}), and {LINUX} promises nothing"
-            wrong.append(_fail(item.path, evidence, _GRAFT))
-        elif any_of and not system_packages.keys() & set(any_of):
-            evidence = f"needs {item.library} ({about}), which the recipe's system_packages lack"
-            wrong.append(_fail(item.path, evidence, f"add {any_of[0]} to system_packages"))
-    stated = "; ".join(f"{package} ({why})" for package, why in sorted(system_packages.items()))
-    evidence = f"needs system packages: {stated}; for {', '.join(sorted(described))}"
-    return tuple(wrong) or (Verdict(Gate.PLATFORM, True, name.filename, evidence),)
+        evidence = f"needs {item.library} ({described[item.library]})"
+        if item.library in system_libraries:
+            notes.append(_of_the_system(item, f"{evidence}: {system_libraries[item.library]}", described))
+        else:
+            wrong.append(_fail(item.path, f"{evidence}, and {LINUX} promises nothing", _GRAFT % item.library))
+    stated = ", ".join(sorted({item.library for item in outside}))
+    return tuple(wrong) or (
+        Verdict(Gate.PLATFORM, True, name.filename, f"{LINUX}, for it needs of its user's system: {stated}"),
+        *notes,
+    )
+
+
+def _of_the_system(item: Lacking, evidence: str, described: Mapping[str, str]) -> Verdict:
+    """Note what a user has to install; pages of the index show it."""
+    about = described[item.library]
+    package = about.removeprefix(_PACKAGE).partition(" | ")[0] if about.startswith(_PACKAGE) else ""
+    hint = f"apt install {package}" if package else "install what has it before the wheel is used"
+    return Verdict(Gate.PLATFORM, True, item.path, evidence, hint, SYSTEM_LIBRARY)
 
 
 def _holds(elves: Mapping[str, Linkage], name: WheelName, promise: Promise, fit: str) -> Verdict:

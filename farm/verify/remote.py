@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qs, unquote, urldefrag, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urldefrag, urlsplit, urlunsplit
 
 from packaging.version import Version
 
 from farm.errors import FarmError, InputError, UpstreamError, WheelError
 from farm.plan import parse_requirements
+from farm.provenance.check import Beside, files_beside
+from farm.provenance.names import PROVENANCE
 from farm.upstream import Upstream, download, expect_sha256, http_session
 from farm.verify import Report
 from farm.verify.name import parse_name
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from farm.upstream import UpstreamFile
 
 MOST_BYTES: Final = 2 << 30
+MOST_BESIDE: Final = 64 << 20
+Judge = Callable[[Path, Beside], Report]
+"""Judges a wheel; what lies beside it is read where the wheel came from, and only if it is asked for."""
 _FORM: Final = "name a wheel file, a URL that ends with .whl, or --index URL NAME==VERSION"
 
 
@@ -38,6 +43,15 @@ class RemoteWheel:
     url: str
     filename: str
     sha256: str | None
+    provenance_url: str | None = None
+    """Where an index says that its provenance is (PEP 740)."""
+
+    def url_of(self, name: str) -> str:
+        """Return where a file is that lies beside the wheel; its name begins with the wheel's."""
+        if self.provenance_url and name == self.filename + PROVENANCE:
+            return self.provenance_url
+        parts = urlsplit(self.url)
+        return urlunsplit(parts._replace(path=parts.path + quote(name.removeprefix(self.filename))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +62,7 @@ class Unread:
     error: FarmError
 
 
-def verify_all(
-    arguments: Sequence[str], index: str | None, judge: Callable[[Path], Report]
-) -> Iterator[Report | Unread]:
+def verify_all(arguments: Sequence[str], index: str | None, judge: Judge) -> Iterator[Report | Unread]:
     """Judge each wheel in turn; what can't be read or fetched does not keep the rest from being verified.
 
     With ``index``, a simple index (PEP 503 or 691), the arguments are requirements, and all riscv64 wheels of
@@ -80,11 +92,23 @@ def _subjects(argument: str, index: str | None) -> Iterator[Path | RemoteWheel]:
         yield Path(argument)
 
 
-def _verified(subject: Path | RemoteWheel, http: requests.Session, judge: Callable[[Path], Report]) -> Report:
+def _verified(subject: Path | RemoteWheel, http: requests.Session, judge: Judge) -> Report:
     if isinstance(subject, Path):
-        return judge(subject)
-    with tempfile.TemporaryDirectory(prefix="farm-verify-") as folder:
-        return judge(fetch(subject, http, Path(folder)))
+        return judge(subject, files_beside(subject))
+    with tempfile.TemporaryDirectory(prefix="farm-verify-") as name:
+        folder = Path(name)
+        return judge(fetch(subject, http, folder), _beside(subject, http, folder))
+
+
+def _beside(wheel: RemoteWheel, http: requests.Session, folder: Path) -> Beside:
+    """Return what downloads the files beside a wheel; on an index, all that a provenance names is there."""
+
+    def read(name: str) -> bytes:
+        target = folder / name
+        download(http, wheel.url_of(name), target, MOST_BESIDE)
+        return target.read_bytes()
+
+    return read
 
 
 def remote_wheel(url: str) -> RemoteWheel:
@@ -114,7 +138,10 @@ def offered(upstream: Upstream, requirement: Requirement) -> tuple[RemoteWheel, 
         have = ", ".join(str(version) for version in sorted({file.version for file in files}))
         hint = f"the index has riscv64 wheels of: {have}" if have else "build one: farm dispatch"
         raise UpstreamError(f"{requirement}: no riscv64 wheel", hint=hint)
-    return tuple(RemoteWheel(urldefrag(file.url).url, file.filename, file.sha256) for file in wanted)
+    return tuple(
+        RemoteWheel(urldefrag(file.url).url, file.filename, file.sha256, file.provenance_url)
+        for file in wanted
+    )
 
 
 def _rank(file: UpstreamFile) -> tuple[bool, bool, Version]:

@@ -16,14 +16,16 @@ import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from farm.errors import InputError, WheelError
-from farm.verify.elf import ELF_MAGIC, judge_elf, read_elf
+from farm.verify.elf import Elf, judge_elf
+from farm.verify.image import ELF_MAGIC
 from farm.verify.model import Gate, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from farm.verify.name import WheelName
@@ -225,28 +227,24 @@ def record_hash(hex_digest: str) -> str:
     return "sha256=" + base64.urlsafe_b64encode(bytes.fromhex(hex_digest)).rstrip(b"=").decode()
 
 
-def judge_native(archive: Archive, name: WheelName) -> tuple[Verdict, ...]:
+def judge_native(elves: Mapping[str, Elf | WheelError], name: WheelName) -> tuple[Verdict, ...]:
     """Judge platform tags and every ELF file, vendored ones too (F05)."""
-    elves = archive.elves
     if not name.is_riscv64 and not name.is_pure:
         return (_foreign_wheel(elves, name),)
     if name.is_pure and elves:
-        evidence = f"wheel for any platform holds native code: {elves[0].path}"
+        evidence = f"wheel for any platform holds native code: {next(iter(elves))}"
         return (Verdict(Gate.ELF, False, name.filename, evidence, _REBUILD),)
     if not elves and not name.is_pure:
         evidence = f"{name.platforms} wheel without any native file"
         hint = "see the build's log for a skipped extension or a missing library; else it must be tagged any"
         return (Verdict(Gate.ELF, False, name.filename, evidence, hint),)
-    return tuple(verdict for member in elves for verdict in judge_elf(member.data or b"", member.path))
+    return tuple(verdict for path, elf in elves.items() for verdict in judge_elf(elf, path))
 
 
-def _foreign_wheel(elves: tuple[Member, ...], name: WheelName) -> Verdict:
+def _foreign_wheel(elves: Mapping[str, Elf | WheelError], name: WheelName) -> Verdict:
     """Say once that the wheel is for another machine, with the first native file as the witness."""
     witness = "it has no native file"
-    if elves:
-        try:
-            witness = f"{read_elf(elves[0].data or b'').machine} in {elves[0].path}"
-        except WheelError as error:
-            witness = f"{error.message} in {elves[0].path}"
+    for path, elf in islice(elves.items(), 1):
+        witness = f"{elf.facts.machine if isinstance(elf, Elf) else elf.message} in {path}"
     evidence = f"{name.platforms} wheel, not riscv64: {witness}"
     return Verdict(Gate.ELF, False, name.filename, evidence, "build it on a riscv64 node: farm dispatch")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from farm.verify import verify_wheel
+from farm.cleanroom import CPUS
+from farm.verify import Gate, verify_wheel
 from tests.boards.conftest import Site, changed
 
 pytestmark = pytest.mark.boards
@@ -70,6 +71,16 @@ def test_published_wheels_pass_every_gate_again(published: Site) -> None:
         report = verify_wheel(wheel)
         assert report.ok, report.failures
         assert "manylinux" in wheel.name
+
+
+def test_published_wheels_were_imported_in_the_clean_room(published: Site) -> None:
+    found = sorted((published.state / "index" / "packages").rglob("*.whl.verdicts.json"))
+    assert len(found) == 2
+    for path in found:
+        said = json.loads(path.read_text())
+        assert said["ok"]
+        # Installed, and imported on each core.
+        assert [verdict["gate"] for verdict in said["verdicts"]].count(Gate.IMPORT) == 1 + len(CPUS)
 
 
 def test_f13_the_log_states_the_recipe_and_the_pin_reached_the_isolated_environment(published: Site) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from farm.executor import ssh
+from tests.integration.clientkit import OLDEST_PIP, Client, make_client
 from tests.integration.farmkit import Farm
 from tests.integration.nodekit import install_farm_node
 from tests.integration.sshkit import Sshd, free_port, keygen
@@ -50,3 +51,11 @@ def farm(tmp_path: Path, sshds: list[Sshd], farm_node: Path) -> Farm:
     for sshd in sshds:
         sshd.start()
     return Farm(tmp_path, [sshd.node for sshd in sshds], farm_node)
+
+
+@pytest.fixture(scope="session")
+def clients(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Client]:
+    """The installers, made once; a machine without a package index can't run these tests, and fails."""
+    folder = tmp_path_factory.mktemp("clients")
+    wanted = {"pip-oldest": f"pip=={OLDEST_PIP}", "pip-newest": "pip", "uv-newest": "uv"}
+    return {name: make_client(folder / name, name, what) for name, what in wanted.items()}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from farm.dispatch import DEFAULT_POLICY, Dispatcher, Tempo
+from farm.dispatch.gates import Prove
 from farm.executor import Executor, link, ssh
 from farm.executor.ssh import SshExecutor
 from farm.index import IndexTree, add_wheel, build_index
@@ -27,6 +28,7 @@ from farm.recipe import DEFAULT, Recipe
 from farm.store import Job, State, Store, controller_lock
 from farm.upstream import sha256_of
 from tests.integration.nodekit import gated, make_sdist
+from tests.integration.roomkit import Room
 from tests.unit.test_nodes import FACTS
 from tests.unit.verify.wheelkit import write_wheel
 
@@ -90,6 +92,7 @@ class Farm:
     """For a controller in a process of its own: when it takes a silent link for lost."""
     index: bool = False
     """Publish into a real index tree, which refuses a name with other bytes."""
+    prove: Prove | None = None
 
     @property
     def paths(self) -> Paths:
@@ -113,13 +116,16 @@ class Farm:
             store.enqueue(spec)
         return spec
 
-    def wheel(self, project: str) -> Path:
-        """A wheel that passes every gate."""
-        return write_wheel(self.directory, f"{project}-1.0-cp313-cp313-manylinux_2_39_riscv64.whl")
+    def wheel(self, project: str, *requires: str) -> Path:
+        """A wheel that passes every gate, and needs something when it is installed."""
+        metadata = f"Metadata-Version: 2.1\nName: {project}\nVersion: 1.0\n"
+        metadata += "".join(f"Requires-Dist: {text}\n" for text in requires)
+        name = f"{project}-1.0-cp313-cp313-manylinux_2_39_riscv64.whl"
+        return write_wheel(self.directory, name, metadata=metadata)
 
-    def gated(self, project: str) -> str:
+    def gated(self, project: str, *requires: str) -> str:
         """A backend that waits for the gate, then leaves a right riscv64 wheel."""
-        wheel = self.wheel(project)
+        wheel = self.wheel(project, *requires)
         return gated(self.gate(project), wheel.name, f"pathlib.Path({str(wheel)!r}).read_bytes()")
 
     def gate(self, project: str) -> Path:
@@ -163,6 +169,7 @@ class Farm:
                 reporter=self.recorder,
                 tempo=self.tempo,
                 policy=policy or DEFAULT_POLICY,
+                prove=self.prove,
             )
             dispatcher.run()
             return dispatcher
@@ -210,6 +217,7 @@ class Farm:
                     "tempo": asdict(self.tempo),
                     "user_timeout_s": self.user_timeout_s,
                     "index": self.index,
+                    "room": self.prove is not None,
                 }
             )
         )
@@ -254,6 +262,7 @@ def main(config: Path) -> None:
         Tempo(**content["tempo"]),
         recorder=Writer(),
         index=content["index"],
+        prove=Room(Path(content["directory"])) if content["room"] else None,
     ).run()
 
 

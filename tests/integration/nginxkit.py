@@ -34,13 +34,22 @@ class Nginx:
     def log(self) -> Path:
         return self.directory / "error.log"
 
+    @property
+    def access(self) -> Path:
+        """What the index's site writes down of requests."""
+        return self.directory / "access.log"
+
     def configure(self, role: str, template: str, site: Mapping[str, object]) -> None:
         """Let Ansible render a role's template, with the role's defaults and a site's variables."""
         folder = REPOSITORY / "roles" / role
         command = [str(Path(sys.executable).parent / "ansible"), "localhost", "-c", "local"]
         command += ["-i", "localhost,", "-m", "ansible.builtin.template"]
         command += ["-a", f"src={folder}/templates/{template} dest={self.directory}/site.conf mode=0644"]
-        variables = {"ansible_python_interpreter": sys.executable, **site}
+        variables = {
+            "ansible_python_interpreter": sys.executable,
+            "index_server_log": str(self.access),
+            **site,
+        }
         command += ["-e", f"@{folder}/defaults/main.yml", "-e", json.dumps(variables)]
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -45,7 +45,7 @@ import pathlib, shutil, sys
 assert sys.argv[1] == "repair", sys.argv
 assert sys.argv[2] == "--strip", sys.argv
 target, wheel = pathlib.Path(sys.argv[sys.argv.index("--wheel-dir") + 1]), sys.argv[-1]
-target.mkdir(parents=True)
+target.mkdir(parents=True, exist_ok=True)
 shutil.copyfile(wheel, target / pathlib.Path(wheel).name.replace("-linux_", "-manylinux_2_39_"))
 """
 DEADLINE_S = 30
@@ -194,6 +194,8 @@ class Board:
             "environment": {},
             "build_network": "",
             "debug": False,
+            "build_tag": "",
+            "system_libraries": [],
             "width": 2,
             **changes,
         }

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from farm.cleanroom import CPUS, CleanRoom, RoomError, Trial, prove
-from farm.recipe import Recipe
+from farm.cleanroom import CPUS, NO_WHEEL, CleanRoom, RoomError, Trial, prove
+from farm.recipe import KnownFailure, Recipe
 from farm.verify.model import Gate, Verdict
 from tests.integration import trapkit
+from tests.integration.nodekit import make_tar
 from tests.integration.trapkit import SUFFIX
 
 pytestmark = pytest.mark.integration
@@ -86,7 +87,12 @@ def test_a_good_wheel_passes_on_every_core(room: CleanRoom, index: str, tmp_path
     recipe = Recipe(
         test_command=["python", "-m", "pytest", "--pyargs", "good"],
         test_requires=["pytest"],
-        known_failures={"good/tests/test_x.py::test_y[1 2]": "needs a display"},
+        known_failures=[
+            KnownFailure(
+                versions="<2", tests=["good/tests/test_x.py::test_y[1 2]"], reason="needs a display"
+            ),
+            KnownFailure(versions=">=2", tests=["other"], reason="of a later version"),
+        ],
     )
     log = tmp_path / "logs" / "good.log"
     verdicts = prove(room, Trial(wheel, index, recipe), log)
@@ -96,7 +102,9 @@ def test_a_good_wheel_passes_on_every_core(room: CleanRoom, index: str, tmp_path
     for cpu, imported, tested in zip(CPUS, verdicts[1:4], verdicts[4:], strict=True):
         assert f"imported good, good._native under {cpu}" in imported.evidence
         assert f"under {cpu}" in tested.evidence
+        assert "left out: good/tests/test_x.py::test_y[1 2]: needs a display" in tested.evidence
     text = log.read_text()
+    assert "--deselect=other" not in text
     assert text.count("'--deselect=good/tests/test_x.py::test_y[1 2]'") == 2 * len(CPUS)
     imports, _, tests = text.partition("helper-1.0 pytest-1.0")
     assert "inside.py" in imports  # before pytest was there
@@ -246,3 +254,51 @@ def test_farm_verify_runs_wheels_on_demand(index: str, tmp_path: Path) -> None:
     assert [v["gate"] for v in report["verdicts"] if not v["ok"]] == ["import"]
     assert "import absent" in (logs / f"{wheel.name}.log").read_text()
     assert "ModuleNotFoundError: No module named 'absent'" in report["verdicts"][-1]["evidence"]
+
+
+TEST_X = b"""
+import pathlib
+import good, helpers
+assert "site-packages" in good.__file__, good.__file__
+assert pathlib.Path("tests/data/a").read_text() == "data"
+pathlib.Path("tests/written").write_text("allowed")
+print("ran", helpers.NAME)
+"""
+
+
+def test_tests_that_the_sdist_alone_has_are_run_against_the_wheel(
+    room: CleanRoom, index: str, tmp_path: Path
+) -> None:
+    wheel = trapkit.wheel(tmp_path, "good", {"good.py": b""}, tags=PURE)
+    sdist = tmp_path / "good-1.0.tar.gz"
+    members = {"tests/run.py": TEST_X, "tests/helpers.py": b"NAME = 'them'\n", "tests/data/a": b"data"}
+    sdist.write_bytes(make_tar({f"good-1.0/{name}": data for name, data in (members | SHADOW).items()}))
+    recipe = Recipe(test_command=["python", "tests/run.py"], test_sources=["tests"])
+    baseline = replace(room, cpus=room.cpus[:1])
+    *_, tested = prove(baseline, Trial(wheel, index, recipe, sdist=sdist), tmp_path / "log")
+    assert tested.ok, tested
+    assert tested.gate is Gate.EXECUTION
+    assert tested.evidence.endswith("ran them; tests from good-1.0.tar.gz")
+    shadowing = recipe.model_copy(update={"test_sources": ["tests", "good.py"]})
+    *_, refused = prove(baseline, Trial(wheel, index, shadowing, sdist=sdist), tmp_path / "log")
+    assert not refused.ok
+    assert "test_sources has good itself" in refused.evidence
+    *_, imported = prove(baseline, Trial(wheel, index, recipe), tmp_path / "log")
+    assert imported.gate is Gate.IMPORT
+    assert "its tests are in the sdist, which is not here: not run" in imported.evidence
+
+
+SHADOW = {"good.py": b"raise SystemExit('the sources, not the wheel')\n"}
+
+
+def test_a_dependency_that_is_only_staged_is_installed(room: CleanRoom, index: str, tmp_path: Path) -> None:
+    files = {"needy.py": b"import staged\nassert staged.VERSION == 2\n"}
+    wheel = trapkit.wheel(tmp_path, "needy", files, needs="staged", tags=PURE)
+    trial = Trial(wheel, index)
+    baseline = replace(room, cpus=room.cpus[:1])
+    (failure,) = prove(baseline, trial, tmp_path / "log")
+    assert (failure.ok, failure.verdict, failure.subject) == (False, NO_WHEEL, "staged")
+    beside = trapkit.wheel(tmp_path / "beside", "staged", {"staged.py": b"VERSION = 2\n"}, tags=PURE)
+    installed, imported = prove(baseline, replace(trial, beside=(beside,)), tmp_path / "log")
+    assert imported.ok, imported
+    assert f"and what is staged ({beside.name})" in installed.evidence

@@ -16,6 +16,7 @@ from tests.integration.farmkit import QUICK, Farm, Riscv64
 from tests.integration.nodekit import forgotten, gated, gone, sleeping, until
 from tests.integration.sshkit import Sshd
 from tests.unit.test_nodes import FACTS
+from tests.unit.verify.wheelkit import make_elf, write_wheel
 
 pytestmark = pytest.mark.integration
 FAILING = "def build_wheel(*_):\n    raise SystemExit('error: no compiler')\n"
@@ -132,6 +133,49 @@ def test_f11_of_two_names_for_one_machine_one_is_used(farm: Farm, monkeypatch: p
     assert farm.state("one") is State.PUBLISHED
     assert [error.exit_code for error in dispatcher.errors] == [ExitCode.NODE]
     assert "the same machine as" in dispatcher.errors[0].message
+
+
+def two_recipes(farm: Farm) -> tuple[str, Recipe, Recipe]:
+    """A backend whose wheel depends on the recipe, and two recipes."""
+    for letter in "ab":
+        wheel = farm.wheel("one")
+        folder = farm.directory / letter
+        folder.mkdir(exist_ok=True)
+        write_wheel(folder, wheel.name, {"one/core.so": make_elf(), "one/which.txt": letter.encode()})
+    content = f"pathlib.Path({str(farm.directory)!r}, __import__('os').environ['WHICH'], {wheel.name!r})"
+    backend = gated(farm.gate("one"), wheel.name, f"{content}.read_bytes()")
+    return backend, Recipe(environment={"WHICH": "a"}), Recipe(environment={"WHICH": "b"})
+
+
+def test_f06_a_rebuild_by_another_recipe_gets_the_next_build_tag(farm: Farm) -> None:
+    farm.index = True
+    farm.open("one")
+    backend, first, second = two_recipes(farm)
+    for recipe in (first, second):
+        spec = farm.queue("one", backend, recipe)
+        assert not farm.run().errors
+    tagged = "one-1.0{}-cp313-cp313-manylinux_2_39_riscv64.whl"
+    assert farm.published == [tagged.format(""), tagged.format("-1")]
+    # A farm that lost its database builds again what is published, and it is the same.
+    farm.paths.database.unlink()
+    with farm.store() as store:
+        store.enqueue(spec)
+    assert not farm.run().errors
+    assert farm.published[2:] == [tagged.format("-1")]
+
+
+def test_f06_of_two_jobs_of_one_name_the_later_one_is_built_again_with_a_tag(farm: Farm) -> None:
+    farm.index = True
+    backend, first, second = two_recipes(farm)
+    specs = [farm.queue("one", backend, recipe) for recipe in (first, second)]
+    farm.open("one")
+    assert not farm.run().errors
+    tagged = "one-1.0{}-cp313-cp313-manylinux_2_39_riscv64.whl"
+    assert farm.published == [tagged.format(""), tagged.format("-1")]
+    with farm.store() as store:
+        jobs = [store.job(spec.job_id) for spec in specs]
+    assert {job.state for job in jobs} == {State.PUBLISHED}
+    assert sorted((job.attempt, job.spec.build_tag) for job in jobs) == [(1, ""), (2, "1")]
 
 
 def test_a_wheel_that_fails_a_gate_is_not_published(farm: Farm) -> None:

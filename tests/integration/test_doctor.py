@@ -26,7 +26,8 @@ from farm import cli
 from farm.cleanroom import CleanRoom
 from farm.doctor import Check, Level, rounds, served
 from farm.errors import ExitCode
-from farm.index.tree import IndexTree, add_wheel, build_index
+from farm.index import IndexTree, build_index
+from farm.index.tree import add_wheel
 from farm.nodes import Address, IndexHost
 from tests.integration.sshkit import free_port
 from tests.unit.verify.wheelkit import NATIVE, write_wheel

@@ -17,7 +17,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from farm import service
 from farm.errors import InputError, PublishError, WheelError
-from farm.index import CrawlResult, IndexTree, add_wheel, build_index, crawl
+from farm.index import IndexTree, add_wheel, build_index
+from farm.index.crawl import CrawlResult, crawl
 from farm.node.files import sha256_of
 from farm.node.record import grafted
 from farm.paths import REPOSITORY

@@ -19,7 +19,7 @@ from farm import cli
 from farm.cleanroom import CleanRoom
 from farm.cli import care
 from farm.errors import ExitCode, InputError, UpstreamError
-from farm.index.tree import IndexTree, add_wheel, build_index
+from farm.index import IndexTree, add_wheel, build_index
 from farm.nodes import Address, Fleet, IndexHost
 from farm.tryout import Fate, Tried, load, pip_of
 from farm.upstream import Upstream, sha256_of

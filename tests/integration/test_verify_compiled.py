@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from farm.verify import Gate, Report, verify_wheel
-from farm.verify.linkage import read_linkage
+from farm.verify.elf import read_elf
 from tests.unit.verify.wheelkit import MODULE, write_wheel
 
 pytestmark = pytest.mark.integration
@@ -76,7 +76,7 @@ def test_a_library_in_the_wheel(tmp_path: Path, tags: str, run_path: str, *, ok:
     library = compiled(tmp_path, "int x(void) { return 1; }", "-Wl,-soname,libx.so.1", name="libx.so.1")
     needs = "int x(void); int y(void) { return x(); }"
     elf = compiled(tmp_path, needs, "./libx.so.1", f"-Wl,{tags},-rpath,{run_path}")
-    assert read_linkage(elf).needed[0] == "libx.so.1"
+    assert read_elf(elf).linkage.needed[0] == "libx.so.1"
     report = verified(tmp_path, "manylinux_2_31", {MODULE: elf, "demo.libs/libx.so.1": library})
     assert report.ok is ok
     if not ok:

@@ -15,9 +15,13 @@ import pytest
 
 from farm.cli import main
 from farm.errors import ExitCode, HashMismatchError, UpstreamError
+from farm.provenance.check import Beside
+from farm.provenance.dsse import pem_of
 from farm.verify import Report, verify_wheel
 from farm.verify.debian import DebianPackages
 from farm.verify.remote import RemoteWheel, Unread, remote_wheel, verify_all
+from tests.unit.provenance.kit import KEY, said, signed
+from tests.unit.provenance.kit import OTHER as OTHER_KEY
 from tests.unit.verify.wheelkit import MODULE, NATIVE, make_elf, wheel_members, zip_bytes
 
 pytestmark = pytest.mark.integration
@@ -65,8 +69,13 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
+def judge(wheel: Path, beside: Beside) -> Report:
+    del beside
+    return verify_wheel(wheel)
+
+
 def one(argument: str, index: str | None = None) -> Report | Unread:
-    (result,) = verify_all([argument], index, verify_wheel)
+    (result,) = verify_all([argument], index, judge)
     return result
 
 
@@ -112,7 +121,7 @@ def test_all_riscv64_wheels_of_a_version(server: Server) -> None:
     server.page(f"{NATIVE}#sha256={SHA256}", OTHER, x86, pure, "demo-2.0.tar.gz")
     index = f"{server.url}/simple/"
     for argument, wheels in (("demo", [NATIVE]), ("demo==0.9", [OTHER]), ("demo<2", [NATIVE, OTHER])):
-        reports = [*verify_all([argument], index, verify_wheel)]
+        reports = [*verify_all([argument], index, judge)]
         assert [report.wheel for report in reports if isinstance(report, Report) and report.ok] == wheels
     assert f"/files/{x86}" not in server.asked
     error = refused("demo==2.0", index)
@@ -127,7 +136,7 @@ def test_an_index_that_states_another_hash(server: Server) -> None:
 
 def test_a_name_in_a_url_does_not_lead_out_of_the_folder() -> None:
     for url in ("http://h/x%2f..%2fdemo.whl", "http://h/..%5cdemo.whl", "http://h/demo.zip", "http://h/"):
-        (result,) = verify_all([url], None, verify_wheel)
+        (result,) = verify_all([url], None, judge)
         assert isinstance(result, Unread)
         assert "not the URL of a wheel" in result.error.message
     assert remote_wheel("http://h/a%2Bb.whl?x=1#sha256=00") == RemoteWheel(
@@ -158,6 +167,77 @@ def test_one_that_cannot_be_had_does_not_stop_the_rest(
     code, out, _ = farm(monkeypatch, capsys, "verify", "--json", *wheels)
     assert code == ExitCode.FAILED
     assert [item["ok"] for item in json.loads(out)] == [False, False, True]
+
+
+def served_provenance(server: Server, folder: str = "/files") -> None:
+    content = said()
+    content["subject"] = [{"name": NATIVE, "digest": {"sha256": SHA256}}]
+    byproduct = {"name": f"{NATIVE}.cdx.json", "digest": {"sha256": hashlib.sha256(b"{}").hexdigest()}}
+    run = content["predicate"]["runDetails"]  # type: ignore[index]
+    run["byproducts"] = [byproduct]
+    server.files[f"{folder}/{NATIVE}.provenance"] = signed(content=content)
+    server.files[f"/files/{NATIVE}.cdx.json"] = b"{}"
+
+
+@pytest.fixture
+def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FARM_STATE", str(tmp_path / "state"))
+    (tmp_path / "keys.pub").write_bytes(pem_of(KEY.public_key()))
+    return tmp_path / "keys.pub"
+
+
+def provenance_of(out: str) -> tuple[bool, str]:
+    (result,) = json.loads(out)
+    (verdict,) = [item for item in result["verdicts"] if item["gate"] == "provenance"]
+    return verdict["ok"], verdict["evidence"]
+
+
+def test_the_provenance_of_a_url_lies_beside_it(
+    server: Server, keys: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served_provenance(server)
+    arguments = ("verify", "--json", "--provenance", str(keys), f"{server.url}/files/{NATIVE}")
+    code, out, err = farm(monkeypatch, capsys, *arguments)
+    assert (code, err) == (ExitCode.OK, "")
+    assert "signed by" in provenance_of(out)[1]
+    server.files[f"/files/{NATIVE}.cdx.json"] = b"{ }"
+    code, out, _ = farm(monkeypatch, capsys, *arguments)
+    assert code == ExitCode.FAILED
+    assert provenance_of(out) == (
+        False,
+        f"{NATIVE}: {NATIVE}.cdx.json is not the file that the provenance names",
+    )
+    del server.files[f"/files/{NATIVE}.cdx.json"]
+    assert "404" in provenance_of(farm(monkeypatch, capsys, *arguments)[1])[1]
+    del server.files[f"/files/{NATIVE}.provenance"]
+    ok, evidence = provenance_of(farm(monkeypatch, capsys, *arguments)[1])
+    assert not ok
+    assert f"{NATIVE}.provenance: 404" in evidence
+
+
+def test_the_provenance_on_an_index_is_where_its_page_says(
+    server: Server, keys: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served_provenance(server, "/simple/said")
+    where = f'href="/files/{NATIVE}#sha256={SHA256}" data-provenance="../said/{NATIVE}.provenance"'
+    page = f"<a {where}>{NATIVE}</a>"
+    server.files["/simple/demo/"] = f"<!DOCTYPE html><html><body>{page}</body></html>".encode()
+    arguments = ("verify", "--json", "--index", f"{server.url}/simple/", "demo", "--provenance")
+    code, out, _ = farm(monkeypatch, capsys, *arguments, str(keys))
+    assert code == ExitCode.OK, out
+    keys.write_bytes(pem_of(OTHER_KEY.public_key()))
+    code, out, _ = farm(monkeypatch, capsys, *arguments, str(keys))
+    assert code == ExitCode.FAILED
+    assert not provenance_of(out)[0]
+
+
+def test_keys_that_cannot_be_read_are_told_before_anything_is_fetched(
+    server: Server, keys: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"{server.url}/files/{NATIVE}"
+    code, _, err = farm(monkeypatch, capsys, "verify", "--provenance", str(keys.with_name("none")), url)
+    assert (code, server.asked) == (ExitCode.INPUT, [])
+    assert "  fix: take the index's provenance.pub" in err
 
 
 def test_f07_the_package_of_a_missing_library_comes_from_debians_index(

@@ -6,12 +6,13 @@ import json
 import os
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from farm import cli
+from farm.cleanroom import CleanRoom
 from farm.cli import jobs, nodes, wheels
 from farm.errors import ExitCode
 from farm.nodes import Address, IndexHost, Node
@@ -179,6 +180,26 @@ def test_publishing_beside_a_dispatch_is_told_of_it(farm: Farm, monkeypatch: pyt
         outcome = farm("publish", write_wheel(farm.directory))
     assert outcome.code == ExitCode.BUSY
     assert is_one_line_and_fix(outcome)
+
+
+def test_dispatch_without_a_clean_room_says_how_to_make_one_or_do_without(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WithRoom(FLEET):
+        @staticmethod
+        def require_index() -> IndexHost:
+            return replace(FLEET.require_index(), clean_room=True)
+
+    nowhere = CleanRoom(farm.directory / "room/userland", farm.directory / "room/work")
+    monkeypatch.setattr(CleanRoom, "at", lambda: nowhere)
+    monkeypatch.setattr(jobs, "read_fleet", lambda _path: WithRoom)
+    outcome = farm("dispatch")
+    assert outcome.code == ExitCode.NODE
+    assert is_one_line_and_fix(outcome), outcome.err
+    assert f"no clean room in {farm.directory}/room" in outcome.err
+    assert "ansible-playbook playbooks/controller.yml" in outcome.err
+    assert "farm_clean_room: false" in outcome.err
+    assert not farm.paths.database.exists(), "nothing was queued"
 
 
 def test_a_second_dispatch_joins_the_queue_of_the_first(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,16 @@ def test_a_number_that_is_none_names_host_and_variable(key: str, value: object) 
         fleet_of(inventory(**hosts), "inv")
 
 
+def test_names_that_upstream_is_never_asked_for() -> None:
+    def private(**more: object) -> frozenset[str]:
+        return fleet_of(inventory(**{**ALL, "www": {**HOST, **more}}), "inv").require_index().private_names
+
+    assert private() == frozenset()
+    assert private(index_server_private_names=["acme-*", "house"]) == {"acme-*", "house"}
+    with pytest.raises(InputError, match=r"^inv: host www: index_server_private_names is 'acme', not a list"):
+        private(index_server_private_names="acme")
+
+
 @pytest.mark.parametrize("content", [{}, {"_meta": {"hostvars": {}}, "builders": {}}, {"builders": None}])
 def test_no_builder(content: dict[str, object]) -> None:
     with pytest.raises(InputError, match="no host in group 'builders'"):

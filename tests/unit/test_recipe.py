@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.version import Version
 
 from farm.errors import InputError
 from farm.paths import REPOSITORY
-from farm.recipe import DEFAULT, Recipe, load_recipe, parse_recipe
+from farm.recipe import DEFAULT, DEFAULTS, Recipe, load_recipe, parse_recipe
+from farm.recipe import UNBUILT as NOT_BUILT
 
 PATH = Path("recipes/demo.yml")
+KNOWN = "test_command: pytest\nknown_failures:\n"
 
 
 @pytest.mark.parametrize(
@@ -20,7 +23,7 @@ PATH = Path("recipes/demo.yml")
         ("native: yes please\n", "recipes/demo.yml:1: native", "valid boolean"),
         ("reason: x\ntimeout_s: 0\n", "recipes/demo.yml:2: timeout_s", "greater than 0"),
         ("timeout_s: '60'\n", "recipes/demo.yml:1: timeout_s", "valid integer"),
-        ("environment:\n  CFLAGS: 1\n", "recipes/demo.yml:1: environment", "valid string"),
+        ("environment:\n  CFLAGS: 1\n", "recipes/demo.yml:2: environment.CFLAGS", "valid string"),
         ("apt_packages: [libffi-dev, '-y']\n", "recipes/demo.yml:1: apt_packages", "pattern"),
         ("apt_packages: ['a b']\n", "recipes/demo.yml:1: apt_packages", "pattern"),
         ("build_constraints: ['setuptools <<82']\n", ":1: build_constraints", "not a PEP 508 requirement"),
@@ -49,8 +52,23 @@ PATH = Path("recipes/demo.yml")
         ("test_command: 7\n", ":1: test_command", "valid list"),
         ("test_requires: ['pytest <<9']\n", ":1: test_requires", "not a PEP 508 requirement"),
         ("test_timeout_s: 0\n", ":1: test_timeout_s", "greater than 0"),
-        ("known_failures: {a: b}\n", ":1: known_failures", "only pytest can leave tests out"),
-        ("test_command: pytest\nknown_failures: {a: ' '}\n", ":2: known_failures", "at least 1 character"),
+        (
+            "known_failures: [{tests: [a], reason: b}]\n",
+            ":1: known_failures",
+            "only pytest can leave tests out",
+        ),
+        (f"{KNOWN}- {{tests: [a], reason: ' '}}\n", ":3: known_failures.reason", "at least 1 character"),
+        (f"{KNOWN}- reason: b\n  tests: []\n", ":4: known_failures.tests", "at least 1 item"),
+        (f"{KNOWN}- tests: [a]\n  reason: b\n  versions: 2\n", ":5: known_failures.versions", "valid string"),
+        (f"{KNOWN}- tests: [a]\n  reason: b\n  versions: two\n", ":5: known_failures", "not a PEP 440 spec"),
+        (f"{KNOWN}- tests: [a]\n", ":3: known_failures.reason", "Field required"),
+        (f"{KNOWN}- {{tests: [a], reason: b, why: c}}\n", ":3: known_failures.why", "not permitted"),
+        ("test_command: pytest\nknown_failures: {a: b}\n", ":2: known_failures", "valid list"),
+        ("test_sources: [tests]\n", ":1: test_sources", "no test_command"),
+        ("test_command: pytest\ntest_sources: tests\n", ":2: test_sources", "valid list"),
+        ("test_command: pytest\ntest_sources:\n- tests\n- ../x\n", ":4: test_sources", "inside of the sdist"),
+        ("test_command: pytest\ntest_sources: [/etc]\n", ":2: test_sources", "inside of the sdist"),
+        ("test_command: pytest\ntest_sources: [.]\n", ":2: test_sources", "inside of the sdist"),
         ("import_skip: [a]\n", ":1: import_skip", "valid dictionary"),
         ("import_skip: {a b: x}\n", ":1: import_skip", "pattern"),
     ],
@@ -124,8 +142,13 @@ def test_a_test_command_is_split_as_a_shell_does_and_no_more(text: str, words: l
 
 @pytest.mark.parametrize("command", ["pytest -q", "python -m pytest", "python -X dev -m pytest x"])
 def test_f16_known_failures_are_for_pytest(command: str) -> None:
-    recipe = parse_recipe(f"known_failures: {{t.py::x: flaky}}\ntest_command: {command}", PATH)
-    assert recipe.known_failures == {"t.py::x": "flaky"}
+    older = "{versions: '<2', tests: [t.py::x, t.py::y], reason: flaky}"
+    known = f"known_failures: [{older}, {{tests: [z], reason: gone}}]"
+    recipe = parse_recipe(f"{known}\ntest_command: {command}\ntest_sources: [tests/, ./conftest.py]", PATH)
+    assert recipe.test_sources == ["tests", "conftest.py"]
+    assert recipe.left_out(Version("2.0")) == {"z": "gone"}
+    assert recipe.left_out(Version("2.0rc1")) == {"z": "gone"}
+    assert recipe.left_out(Version("1.9")) == {"t.py::x": "flaky", "t.py::y": "flaky", "z": "gone"}
     assert recipe.digest() == DEFAULT.digest()
 
 
@@ -141,7 +164,6 @@ UNBUILT: dict[str, object] = {
     "memory_mib": 1,
     "memory_mib_per_task": 1,
     "runtime_guarded": {"demo/*.so": "picked by getauxval"},
-    "system_packages": {"libopenblas0": "too large to be grafted"},
     "keep_files": {"demo/*.a": "others link it"},
     "no_licence": "it is in the README",
 }
@@ -160,6 +182,32 @@ def test_the_reason_is_no_part_of_the_digest(reason: str, other: str) -> None:
     assert one.digest() == two.digest() != DEFAULT.digest()
 
 
+def test_a_key_at_its_default_changes_no_digest() -> None:
+    stated = Recipe.model_validate({name: field.default for name, field in Recipe.model_fields.items()})
+    assert stated.model_fields_set == set(Recipe.model_fields)
+    assert stated.digest() == DEFAULT.digest()
+    one = {"environment": {"A": "1"}}
+    assert Recipe.model_validate({**one, "debug": False}).digest() == Recipe.model_validate(one).digest()
+
+
+def test_who_changes_a_default_raises_the_count() -> None:
+    """Else farms would believe that they have built already what is now built otherwise."""
+    built = {name: field.default for name, field in Recipe.model_fields.items() if name not in NOT_BUILT}
+    assert (DEFAULTS, built) == (
+        1,
+        {
+            "apt_packages": [],
+            "build_constraints": [],
+            "environment": {},
+            "native": True,
+            "debug": False,
+            "timeout_s": 14400,
+            "build_network": "",
+            "system_libraries": {},
+        },
+    )
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -170,6 +218,7 @@ def test_the_reason_is_no_part_of_the_digest(reason: str, other: str) -> None:
         {"timeout_s": 60},
         {"debug": True},
         {"build_network": "its tests fetch data"},
+        {"system_libraries": {"libvulkan.so.1": "it comes with the driver"}},
     ],
 )
 def test_all_else_changes_the_digest(change: dict[str, object]) -> None:
@@ -177,12 +226,14 @@ def test_all_else_changes_the_digest(change: dict[str, object]) -> None:
         "apt_packages",
         "build_constraints",
         "build_network",
+        "system_libraries",
         "debug",
         "environment",
         "native",
         "timeout_s",
         "reason",
         "known_failures",
+        "test_sources",
         *UNBUILT,
     }, "a new field: add it here, or to UNBUILT"
     assert Recipe.model_validate(change).digest() != DEFAULT.digest()

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from farm.errors import BusyError, InputError
-from farm.recipe import Recipe
+from farm.recipe import KnownFailure, Recipe
 from farm.store import Failure, Mark, State, Store, controller_lock
 from farm.store.schema import STEPS
 from farm.store.store import _spec_to_json
 from tests.unit.plankit import spec
 
-DEMO = spec(recipe=Recipe(apt_packages=["libffi-dev"], environment={"A": "b"}, timeout_s=60))
+DEMO = spec(recipe=Recipe(apt_packages=["libffi-dev"], environment={"A": "b"}, test_command=["pytest"]))
 JOB = DEMO.job_id
 
 
@@ -36,7 +36,9 @@ def test_a_job_s_life(store: Store) -> None:
     job = store.built(JOB, "demo.whl", "cd" * 32, "{}")
     assert (job.state, job.wheel, job.wheel_sha256) == (State.BUILT, "demo.whl", "cd" * 32)
     assert not job.state.ended
-    store.advance(JOB, State.VERIFIED)
+    assert store.advance(JOB, State.STAGED).state.collected
+    job = store.verified(JOB, ["other.2", "base.1"])
+    assert (job.state, job.proved_with) == (State.VERIFIED, ("base.1", "other.2"))
     job = store.advance(JOB, State.PUBLISHED)
     assert job.state.ended
     assert job.duration_s is not None
@@ -199,6 +201,20 @@ def test_where_a_job_may_run_is_taken_from_its_newest_recipe(store: Store) -> No
     assert store.enqueue(pinned).spec.recipe.nodes == ["sg"]
 
 
+def test_keys_of_another_version_s_recipes_are_passed_over(store: Store) -> None:
+    old = _spec_to_json(DEMO).replace('"apt_packages"', '"system_packages": {"libgl1": "x"}, "apt_packages"')
+    store.enqueue(DEMO)
+    store._db.execute("UPDATE job SET spec = ?", (old,))
+    assert store.job(JOB).spec == DEMO
+
+
+def test_a_build_tag_stays_when_the_job_is_asked_for_again(store: Store) -> None:
+    store.enqueue(DEMO)
+    assert store.retag(JOB, "3").spec.build_tag == "3"
+    assert store.enqueue(DEMO).spec.build_tag == "3"
+    assert store.job(JOB).spec.job_id == JOB
+
+
 def test_marks_on_nodes(store: Store) -> None:
     store.mark("f3", Mark.DRAINED, "new fan")
     store.mark("f3", Mark.QUARANTINED, "disk")
@@ -246,17 +262,24 @@ def test_another_process_s_changes_are_noticed(tmp_path: Path) -> None:
     other.close()
 
 
-def test_the_first_farm_s_database_becomes_today_s(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "today"),
+    [("{}", []), ('{"t.py::x": "flaky"}', [KnownFailure(tests=["t.py::x"], reason="flaky")])],
+)
+def test_the_first_farm_s_database_becomes_today_s(
+    tmp_path: Path, before: str, today: list[KnownFailure]
+) -> None:
     path = tmp_path / "farm.sqlite"
     old = sqlite3.connect(path)
     old.executescript(STEPS[0])
     old.execute(
         "INSERT INTO job (job_id, spec, state, queued_at) VALUES (?, ?, 'queued', 1)",
-        (JOB, _spec_to_json(DEMO)),
+        (JOB, _spec_to_json(DEMO).replace('"known_failures": []', f'"known_failures": {before}')),
     )
     old.commit()
     old.close()
     store = Store(path)
     assert [(job.job_id, job.width) for job in store.jobs()] == [(JOB, 1)]
+    assert store.job(JOB).spec.recipe.known_failures == today
     assert store.lease(JOB, "f3", 8).width == 8
     store.close()

@@ -43,6 +43,12 @@ INDEX = "http://192.0.2.30:8080/simple/"
             "Requires",
         ),
         (
+            "The conflict is caused by:\n    b 1.1 depends on c>=2\n    b 1.0 depends on c>=2\n\nERROR: ",
+            False,
+            f"pip: no wheel for c>=2 on {INDEX}",
+            "farm dispatch 'c>=2'",
+        ),
+        (
             "ERROR: ResolutionImpossible: for help visit https://example.org\n",
             False,
             "ResolutionImpossible",

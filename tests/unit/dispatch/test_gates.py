@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 import queue
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from farm.cleanroom import ILLEGAL, RoomError
-from farm.dispatch.gates import Gates, verified
+from farm.dispatch.gates import Gates, Group, Proof, publish_all, verified
 from farm.dispatch.ledger import Ledger
+from farm.errors import PublishError
 from farm.paths import Paths
 from farm.recipe import Recipe
 from farm.store import Failure, Job, State, Store
@@ -62,18 +63,20 @@ def test_the_recipe_keeps_files(tmp_path: Path, keep: dict[str, str], gates: set
     assert failing(job(Recipe(keep_files=keep)), wheel, Paths(tmp_path)) == gates
 
 
-@pytest.mark.parametrize(("packages", "gates"), [({}, PLATFORM), ({"libnuma1": "loaded late"}, set())])
-def test_the_recipe_names_system_packages(tmp_path: Path, packages: dict[str, str], gates: set[Gate]) -> None:
+@pytest.mark.parametrize(("libraries", "gates"), [({}, PLATFORM), ({"libnuma.so.1": "loaded late"}, set())])
+def test_the_recipe_names_system_libraries(
+    tmp_path: Path, libraries: dict[str, str], gates: set[Gate]
+) -> None:
     paths = Paths(tmp_path)
     paths.debian.mkdir()
     (paths.debian / "trixie-libraries").write_text("libnuma.so.1\tlibnuma1\n")
     name = NATIVE.replace("manylinux_2_39", "linux")
     wheel = write_wheel(tmp_path, name, {MODULE: make_elf(needed=("libnuma.so.1",))})
-    assert failing(job(Recipe(system_packages=packages)), wheel, paths) == gates
+    assert failing(job(Recipe(system_libraries=libraries)), wheel, paths) == gates
 
 
 class Bench:
-    """Gates with one job that was built, and a clean room that answers as told."""
+    """Gates with one job that is staged, and a clean room that answers as told."""
 
     def __init__(self, folder: Path, answer: Report | RoomError) -> None:
         self.answer, self.failures, self.notes = answer, list[Failure](), list[str]()
@@ -91,12 +94,15 @@ class Bench:
             changed=lambda _job: None,
             fail=lambda _job, failure, _why: self.failures.append(failure),
             note=self.notes.append,
+            after=lambda _job_id: frozenset(),
         )
 
     def judged(self) -> None:
-        built = replace(self.job, state=State.BUILT, wheel_sha256="0" * 64)
-        self.ledger.jobs[built.job_id] = built
-        self.gates._verified(built.job_id, self.answer)
+        staged = replace(self.job, state=State.STAGED, wheel_sha256="0" * 64)
+        self.ledger.jobs[staged.job_id] = staged
+        answer = self.answer
+        proof = answer if isinstance(answer, RoomError) else Proof(staged.attempt_id, answer, ())
+        self.gates._proved(staged.job_id, proof)
         self.gates.close()
 
 
@@ -126,3 +132,29 @@ def test_a_clean_room_that_is_not_well_fails_no_job(tmp_path: Path) -> None:
     assert not bench.failures
     assert [error.message for error in bench.gates.refused.values()] == ["no clean room"]
     assert "not proved" in bench.notes[0]
+
+
+def test_a_wheel_that_the_index_does_not_take_holds_up_those_that_need_it_and_nobody_else() -> None:
+    taken: list[str] = []
+
+    def publish(wheels: Sequence[Path]) -> None:
+        names = [wheel.name for wheel in wheels]
+        if "base" in names:
+            raise PublishError("base: other bytes", hint="next build tag")
+        taken.extend(names)
+
+    groups = [
+        Group({"base": Path("base")}, frozenset()),
+        Group({"one": Path("one"), "two": Path("two")}, frozenset({"base"})),
+        Group({"top": Path("top")}, frozenset({"two"})),
+        Group({"other": Path("other")}, frozenset({"published-before"})),
+    ]
+    outcomes = publish_all(publish, groups)
+    assert taken == ["other"]
+    assert {name: error.message if error else "" for name, error in outcomes.items()} == {
+        "base": "base: other bytes",
+        "one": "it needs base, which was not published",
+        "two": "it needs base, which was not published",
+        "top": "it needs two, which was not published",
+        "other": "",
+    }

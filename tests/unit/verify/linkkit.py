@@ -10,6 +10,7 @@ from tests.unit.verify.wheelkit import EM_RISCV, RV64GC, attributes
 ET_REL, ET_DYN, ET_CORE = 1, 3, 4
 _LOAD, _DYNAMIC = 1, 2
 _NEEDED, _HASH, _STRTAB, _SYMTAB, _STRSZ, _SYMENT = 1, 4, 5, 6, 10, 11
+_GNU_HASH = 0x6FFFFEF5
 _SONAME, _RPATH, _RUNPATH, _VERNEED, _VERNEEDNUM = 14, 15, 29, 0x6FFFFFFE, 0x6FFFFFFF
 GLOBAL, WEAK = 1, 2
 
@@ -35,8 +36,10 @@ def make_library(
     runpath: str = "",
     machine: int = EM_RISCV,
     kind: int = ET_DYN,
+    more_tags: Sequence[tuple[int, int]] = (),
+    gnu_hash: bool = False,
 ) -> bytes:
-    """A file whose addresses are its offsets."""
+    """A file whose addresses are its offsets; with ``gnu_hash``, one symbol of its own ends the table."""
     strings = _Strings()
     tags = [(_NEEDED, strings.add(name)) for name in needed]
     tags += [
@@ -50,6 +53,9 @@ def make_library(
             symbols += struct.pack("<IBBHQQ", strings.add(name), binding << 4, 0, 0, 0, 0)
     count = len(symbols) // 24
     table = struct.pack("<III", 1, count, 0) + bytes(4 * count)
+    if gnu_hash:  # one bucket, the symbol after all others, one word of bloom filter, the chain's end
+        symbols += struct.pack("<IBBHQQ", strings.add("own"), GLOBAL << 4, 0, 1, 0x40, 8)
+        table = struct.pack("<IIIIQII", 1, count, 1, 0, 0, count, 0x1235)
     needs = _verneed(versions or {}, strings)
     start = 64 + 2 * 56
     at_strings = start
@@ -57,11 +63,11 @@ def make_library(
     at_table = at_symbols + len(symbols)
     at_needs = _up(at_table + len(table))
     at_dynamic = _up(at_needs + len(needs))
-    tags += [(_HASH, at_table), (_STRTAB, at_strings), (_SYMTAB, at_symbols)]
+    tags += [(_GNU_HASH if gnu_hash else _HASH, at_table), (_STRTAB, at_strings), (_SYMTAB, at_symbols)]
     tags += [(_STRSZ, len(strings.data)), (_SYMENT, 24)]
     if needs:
         tags += [(_VERNEED, at_needs), (_VERNEEDNUM, len(versions or {}))]
-    dynamic = b"".join(struct.pack("<QQ", *tag) for tag in [*tags, (0, 0)])
+    dynamic = b"".join(struct.pack("<QQ", *tag) for tag in [*tags, *more_tags, (0, 0)])
     body = b""
     for at, data in ((at_symbols, symbols), (at_table, table), (at_needs, needs), (at_dynamic, dynamic)):
         body = (body or strings.data).ljust(at - start, b"\0") + data

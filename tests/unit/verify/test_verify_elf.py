@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farm.errors import WheelError
-from farm.verify.elf import judge_elf, read_elf
+from farm.verify import elf
+from farm.verify.elf import read_elf
 from farm.verify.isa import IsaVerdict
 from farm.verify.model import Gate, Verdict
 from tests.unit.verify.wheelkit import EM_X86_64, RV64GC, Sym, make_elf
@@ -17,6 +18,14 @@ ELF = make_elf(
 )
 
 
+def judge_elf(data: bytes, subject: str) -> tuple[Verdict, ...]:
+    try:
+        read: elf.Elf | WheelError = read_elf(data, subject)
+    except WheelError as error:
+        read = error
+    return elf.judge_elf(read, subject)
+
+
 def isa(data: bytes) -> Verdict:
     *_, last = judge_elf(data, "x.so")
     assert last.gate is Gate.ISA
@@ -24,10 +33,11 @@ def isa(data: bytes) -> Verdict:
 
 
 def test_facts() -> None:
-    facts = read_elf(make_elf(needed=("libffi.so.8", "libc.so.6")))
+    read = read_elf(make_elf(needed=("libffi.so.8", "libc.so.6")))
+    facts = read.facts
     assert (facts.bits, facts.machine, facts.float_abi) == (64, "EM_RISCV", "double")
     assert facts.arch == RV64GC
-    assert facts.needed == ("libffi.so.8", "libc.so.6")
+    assert read.linkage.needed == ("libffi.so.8", "libc.so.6")
 
 
 def test_good_file_passes_both_gates() -> None:

@@ -160,7 +160,7 @@ def test_a_tag_that_nobody_knows(platform: str) -> None:
 
 
 def test_linux_tag_where_repair_is_possible() -> None:
-    (verdict,) = judge("linux_riscv64", needing("GLIBC_2.34"), {"libfoo1": "because"})
+    (verdict,) = judge("linux_riscv64", needing("GLIBC_2.34"), {"libfoo.so.1": "because"})
     assert not verdict.ok
     assert "would fit manylinux_2_34_riscv64" in verdict.evidence
 
@@ -172,26 +172,33 @@ def test_linux_tag_fails_without_the_recipes_leave() -> None:
     (verdict,) = judge("linux_riscv64", LINUX, libfoo="libfoo1")
     assert not verdict.ok
     assert "libfoo.so.1 (Debian package libfoo1)" in verdict.evidence
-    assert "system_packages" in verdict.hint
+    assert "system_libraries: {libfoo.so.1: why}" in verdict.hint
 
 
-def test_linux_tag_with_the_recipes_leave_names_the_system_packages() -> None:
-    (verdict,) = judge("linux_riscv64", LINUX, {"libfoo1": "a plug-in loader"}, libfoo="libfoo1 | libfoo1t64")
-    assert verdict.ok
-    assert verdict.evidence == "needs system packages: libfoo1 (a plug-in loader); for libfoo.so.1"
+def test_linux_tag_with_the_recipes_leave_names_what_to_install() -> None:
+    leave = {"libfoo.so.1": "a plug-in loader"}
+    whole, note = judge("linux_riscv64", LINUX, leave, libfoo="libfoo1 | libfoo1t64")
+    assert whole.ok
+    assert whole.evidence == "linux_riscv64, for it needs of its user's system: libfoo.so.1"
+    assert (note.ok, note.subject, note.verdict) == (True, "demo/a.so", "system-library")
+    assert note.evidence == "needs libfoo.so.1 (Debian package libfoo1 | libfoo1t64): a plug-in loader"
+    assert note.hint == "apt install libfoo1"
+    _, unknown = judge("linux_riscv64", LINUX, leave)
+    assert "in no Debian package" in unknown.evidence
+    assert "apt" not in unknown.hint
 
 
-def test_linux_tag_with_leave_for_another_package() -> None:
-    (verdict,) = judge("linux_riscv64", LINUX, {"libbar2": "because"}, libfoo="libfoo1")
+def test_linux_tag_with_leave_for_another_library() -> None:
+    (verdict,) = judge("linux_riscv64", LINUX, {"libbar.so.2": "because"}, libfoo="libfoo1")
     assert not verdict.ok
-    assert verdict.hint == "add libfoo1 to system_packages"
+    assert "libfoo.so.1" in verdict.hint
 
 
 def test_linux_wheel_through_all_gates(tmp_path: Path) -> None:
     elf = make_elf(needed=("libfoo.so.1",))
     path = write_wheel(tmp_path, "demo-1.0-cp313-cp313-linux_riscv64.whl", {MODULE: elf})
     assert not verify_wheel(path).ok
-    assert verify_wheel(path, allow=Allowances(system_packages={"libfoo1": "because"})).ok
+    assert verify_wheel(path, allow=Allowances(system_libraries={"libfoo.so.1": "because"})).ok
 
 
 def test_grafted_libraries_are_listed(tmp_path: Path) -> None:

@@ -1,0 +1,130 @@
+"""Read a wheel for the index: its hash and its METADATA, byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import zipfile
+from functools import lru_cache
+from typing import IO, TYPE_CHECKING, Final
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion
+
+from farm.errors import InputError, WheelError
+from farm.index.filename import normalised, parse, version_of
+from farm.index.model import PublishedFile
+from farm.provenance.names import PROVENANCE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_HINT: Final = "verify the wheel first: farm verify"
+_AGAIN: Final = "fetch or build the wheel again, and compare its sha256 with the source's"
+_SMALL: Final = 1 << 20
+_LONGEST_METADATA: Final = 16 << 20
+_END_OF_HEAD: Final = re.compile(r"\r?\n\r?\n")
+_END_OF_LINE: Final = re.compile(r"\r?\n")
+
+
+def read_wheel(path: Path) -> tuple[PublishedFile, bytes]:
+    """Return what a wheel says of itself, and its METADATA as it is in there (PEP 658).
+
+    Raises InputError if it can't be opened, WheelError if it is no wheel or its METADATA disagrees with its
+    file name.
+    """
+    return read_in(
+        str(path.parent), path.name, has_provenance=path.with_name(path.name + PROVENANCE).is_file()
+    )
+
+
+def read_in(folder: str, filename: str, *, has_provenance: bool) -> tuple[PublishedFile, bytes]:
+    """Return the same of a wheel in a folder whose files are known already; see :func:`read_wheel`."""
+    name = parse(filename)
+    try:
+        with open(f"{folder}/{filename}", "rb") as stream:  # noqa: PTH123 - there are many
+            sha256, size, metadata = _content(filename, stream)
+    except OSError as error:
+        raise InputError(f"{folder}/{filename}: {error.strerror}", hint="name a wheel that exists") from error
+    fields, _ = headers(metadata)
+    stated = fields.get("name", [""])[0], fields.get("version", [""])[0]
+    try:
+        agrees = (normalised(stated[0]), version_of(stated[1])) == (name.project, name.version)
+    except InvalidVersion:
+        agrees = False
+    if not agrees:
+        raise WheelError(f"{filename}: its METADATA is of {stated[0]} {stated[1]}", hint=_HINT)
+    requires = _specifier(fields.get("requires-python", [""])[0], filename)
+    file = PublishedFile(
+        filename=filename,
+        project=name.project,
+        version=str(name.version),
+        sha256=sha256,
+        size=size,
+        requires_python=requires or None,
+        has_provenance=has_provenance,
+        metadata_sha256=hashlib.sha256(metadata).hexdigest(),
+    )
+    return file, metadata
+
+
+def _content(filename: str, stream: io.BufferedReader) -> tuple[str, int, bytes]:
+    """Return a wheel's sha256, its size and its METADATA; a large one is not read into memory."""
+    if os.fstat(stream.fileno()).st_size <= _SMALL:
+        whole = stream.read()
+        return hashlib.sha256(whole).hexdigest(), len(whole), read_metadata(filename, io.BytesIO(whole))
+    sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256, stream.tell(), read_metadata(filename, stream)
+
+
+def read_metadata(filename: str, stream: IO[bytes]) -> bytes:
+    """Return an open wheel's METADATA, byte for byte. Raises WheelError."""
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            names = archive.namelist()
+            found = [n for n in names if n.endswith(".dist-info/METADATA") and n.count("/") == 1]
+            sizes = [archive.getinfo(n).file_size for n in found]
+            if len(found) == 1 and sizes[0] <= _LONGEST_METADATA:
+                return archive.read(found[0])
+    # zipfile answers damage with whatever it stumbles over: BadZipFile, zlib.error, struct.error, ...
+    except Exception as error:
+        cause = str(error).partition("\n")[0] or type(error).__name__
+        raise WheelError(f"{filename}: truncated or not a zip archive ({cause})", hint=_AGAIN) from error
+    if found:
+        found = [f"{n} of {size >> 20} MiB" for n, size in zip(found, sizes, strict=True)]
+    has = ", ".join(found[:2]) or "none"
+    raise WheelError(f"{filename}: needs exactly one METADATA of reasonable size, has {has}", hint=_HINT)
+
+
+def headers(metadata: bytes) -> tuple[Mapping[str, list[str]], str]:
+    """Return core metadata's fields, by name in lower case, and its body, the description."""
+    head, *rest = _END_OF_HEAD.split(metadata.decode("utf-8", "replace"), maxsplit=1)
+    fields: dict[str, list[str]] = {}
+    values: list[str] = []
+    for line in _END_OF_LINE.split(head):
+        if line[:1] in {" ", "\t"} and values:
+            values[-1] += f"\n{line.strip()}"
+            continue
+        name, _, value = line.partition(":")
+        values = fields.setdefault(name.strip().lower(), [])
+        values.append(value.strip())
+    return fields, rest[0] if rest else ""
+
+
+def _specifier(text: str, filename: str) -> str:
+    """Return the specifier as written; one that pip can't read would hide the file from everybody."""
+    if not _is_specifier(text):
+        raise WheelError(f"{filename}: Requires-Python {text!r} is malformed", hint=_HINT)
+    return text
+
+
+@lru_cache(maxsize=256)
+def _is_specifier(text: str) -> bool:
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier:
+        return False
+    return True
