@@ -13,7 +13,9 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from farm.errors import FarmError
-from farm.index.tree import IndexTree
+from farm.hosted import hosted_projects
+from farm.index import IndexTree
+from farm.index.model import ProjectStatus
 from farm.plan import Python, Reason, choose, runs_on
 from farm.upstream import Upstream, UpstreamProject
 from farm.verify.name import WheelName, parse_name
@@ -64,8 +66,10 @@ class Unknown:
 
 def look(tree: IndexTree, pythons: Sequence[Python], upstream: Upstream) -> tuple[list[Item], list[Unknown]]:
     """Ask upstream about all hosted projects; without ``pythons``, for those that there are wheels for."""
-    wheels = [parse_name(path.name) for project in tree.projects() for path in tree.wheels(project)]
+    projects = [it for it in hosted_projects(tree) if it.kept_up]
+    wheels = [parse_name(path.name) for it in projects for path in it.wheels]
     hosted = hosted_by_python(wheels, pythons or pythons_in(wheels))
+    answered = {it.name for it in projects if it.status is ProjectStatus.DEPRECATED}
 
     def ask(project: str) -> list[Item] | Unknown:
         try:
@@ -76,6 +80,7 @@ def look(tree: IndexTree, pythons: Sequence[Python], upstream: Upstream) -> tupl
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(ask, hosted))
     items = [item for answer in answers if not isinstance(answer, Unknown) for item in answer]
+    items = [it for it in items if it.news not in {News.SHIPS, News.PURE} or it.project not in answered]
     return items, [answer for answer in answers if isinstance(answer, Unknown)]
 
 

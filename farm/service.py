@@ -22,7 +22,8 @@ from farm.dispatch.sources import FETCHES
 from farm.errors import BusyError, FarmError, InputError, NodeError
 from farm.executor import Executor
 from farm.executor.ssh import SshExecutor, gather_s
-from farm.index.tree import IndexTree
+from farm.hosted import hosted_projects
+from farm.index import IndexTree
 from farm.nodes import CLEAN_ROOM, Facts, Fleet, IndexHost, Node, unfit
 from farm.paths import Paths
 from farm.plan import Choice, JobSpec, Python, choose, job_spec, parse_requirements
@@ -102,7 +103,9 @@ def everything(host: IndexHost, inventory: Path, paths: Paths) -> list[str]:
     if host.wanted:
         wanted = read_requirements((inventory if inventory.is_dir() else inventory.parent) / host.wanted)
     named = {canonicalize_name(requirement.name) for requirement in parse_requirements(wanted)}
-    texts = wanted + [project for project in IndexTree(paths.tree).projects() if project not in named]
+    texts = wanted + [
+        it.name for it in hosted_projects(IndexTree(paths.tree)) if it.kept_up and it.name not in named
+    ]
     if not texts:
         hint = "name projects, or in the inventory a file of them as farm_wanted"
         raise InputError("the index has nothing yet, and nothing is wanted", hint=hint)

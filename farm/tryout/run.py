@@ -16,7 +16,8 @@ from farm.cleanroom.room import BASELINE
 from farm.cleanroom.stage import Stage, trial_folder
 from farm.cleanroom.trial import one_line
 from farm.errors import FarmError, InputError
-from farm.index.tree import IndexTree
+from farm.hosted import hosted_projects
+from farm.index import IndexTree
 from farm.recipe import Recipe, load_recipe
 from farm.tryout.pips import Pip
 from farm.verify.name import WheelName, parse_name
@@ -58,17 +59,21 @@ class Tried:
 def newest_wheels(tree: IndexTree, projects: Iterable[str] = ()) -> dict[str, list[Path]]:
     """Return all wheels of the newest version of each project, or of those named; higher build tags first.
 
+    What is yanked or in quarantine is left out: users don't get it.
+
     Raises:
         InputError: one that is named is not hosted.
     """
-    hosted = tree.projects()
+    hosted = {it.name: it.wheels for it in hosted_projects(tree) if it.offered}
     asked = [str(canonicalize_name(project)) for project in projects]
     for project in asked:
         if project not in hosted:
-            raise InputError(f"{project}: not hosted", hint=f"`ls {tree.packages}` shows what is")
+            raise InputError(
+                f"{project}: not hosted", hint="it has no wheel here, is yanked, or in quarantine"
+            )
     found = {}
     for project in asked or hosted:
-        wheels = tree.wheels(project)
+        wheels = hosted[project]
         names = {wheel: parse_name(wheel.name) for wheel in wheels}
         newest = max(name.version for name in names.values())
         chosen = [wheel for wheel in wheels if names[wheel].version == newest]

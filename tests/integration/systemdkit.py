@@ -249,6 +249,10 @@ class Machine:
 
     def provision(self) -> str:
         """Run the roles that make a builder's user and runner; returns the output."""
+        return self.play(HERE / "board.yml")
+
+    def play(self, playbook: Path, *, ok: bool = True, **more: object) -> str:
+        """Run a playbook on the board, which ends well or, if not ``ok``, does not; returns the output."""
         variables: Mapping[str, object] = {
             "ansible_user": "root",
             "ansible_port": self.port,
@@ -259,11 +263,12 @@ class Machine:
             "farm_build_user": USER,
             "farm_node_dir": str(HOME),
             "node_runner_source": str(REPOSITORY),
+            **more,
         }
         command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "127.0.0.1,"]
-        command += [str(HERE / "board.yml"), "-e", json.dumps(variables)]
+        command += [str(playbook), "-e", json.dumps(variables)]
         done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=REPOSITORY)
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        assert (done.returncode == 0) == ok, done.stdout[-4000:] + done.stderr[-2000:]
         return done.stdout
 
     def unit(self, verb: str, name: str = "-", *arguments: str) -> Any:  # noqa: ANN401  # JSON

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from farm.doctor import Level
+from farm.doctor.timers import timers
 from farm.executor import AttemptState, Launch, Result, ssh
 from farm.executor.ssh import FARM_NODE, SshExecutor
 from farm.node.process import start_time
@@ -23,13 +25,14 @@ from tests.integration.conformance import Follower, Launching, shell, started
 from tests.integration.nodekit import until
 from tests.integration.proxykit import Proxy
 from tests.integration.sandboxed import HostileBuilds, install_builder
-from tests.integration.systemdkit import DRIVER, HOME, REPOSITORY, USER, Machine
+from tests.integration.systemdkit import DRIVER, HERE, HOME, REPOSITORY, USER, Machine
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(platform.machine() != "x86_64", reason="User Mode Linux exists for x86 only"),
 ]
 MIB = 2**20
+TIMERS_PLAY = HERE / "timers.yml"
 EATER = "python3 -c 'x = bytearray(400 << 20)'"
 numbers = itertools.count()
 
@@ -286,3 +289,32 @@ def test_the_machines_network_ends_with_a_test_run_that_is_killed(tmp_path: Path
     until(lambda: not start_time(relay), "the kernel to end the relay")
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_the_farms_own_timers(board: Machine) -> None:
+    """roles/farm_timers on a machine that systemd runs: set up, run, seen by the doctor, and removed."""
+    board.ssh(
+        "cat >/usr/local/bin/farm <<'END'\n#!/bin/sh\necho \"$FARM_INVENTORY $*\" >>/var/tmp/farm-calls\n"
+        'test "$2" != refresh\nEND\nchmod 755 /usr/local/bin/farm; rm -f /var/tmp/farm-calls'
+    )
+    assert "changed=0" not in board.play(TIMERS_PLAY)
+    assert "changed=0" in board.play(TIMERS_PLAY), "a second run changes nothing"
+    board.ssh("systemctl start farm-index-try.service")
+    board.try_ssh("systemctl start farm-index-refresh.service")
+    board.ssh("systemctl start farm-doctor.service")
+    calls = [f"/srv/site {call}" for call in ("index try", "index refresh", "doctor --quiet")]
+    assert board.ssh("cat /var/tmp/farm-calls").splitlines() == calls
+
+    def shown(unit: str) -> dict[str, str]:
+        lines = board.ssh(f"systemctl show --no-pager {unit}").splitlines()
+        return dict(line.partition("=")[::2] for line in lines)
+
+    found = {check.name: check for check in timers(shown, Path("/"))}
+    assert found["timer farm-index-try"].level is Level.OK
+    assert found["timer farm-index-refresh"].level is Level.FAIL
+    assert "exit-code, code 1" in found["timer farm-index-refresh"].evidence
+    board.play(TIMERS_PLAY, farm_timers_refresh="", farm_timers_try="", farm_timers_doctor="")
+    assert board.ssh("ls /etc/systemd/system | grep -c ^farm- || :").strip() == "0"
+    assert not any(check.level is Level.OK for check in timers(shown, Path("/")))
+    wrong = board.play(TIMERS_PLAY, ok=False, farm_timers_try="now and then")
+    assert "Failed to parse calendar" in wrong
