@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import requests
@@ -14,14 +15,17 @@ from farm.index.crawl import crawl
 from farm.index.filename import normalised, parse
 from farm.index.journal import Entry, Kind, note
 from farm.index.lock import tree_lock
+from farm.index.refresh import Refreshed, refresh, upstream_pages, write_merged
 from farm.index.remote import push
 from farm.index.storage import Room
-from farm.nodes import IndexHost
+from farm.nodes import IndexHost, Node
 from farm.paths import Paths
 from farm.provenance.check import checked_beside
 from farm.provenance.dsse import read_public_keys
 from farm.provenance.key import publish_key
 from farm.provenance.names import PROVENANCE
+from farm.site import build_site
+from farm.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,46 +39,112 @@ class Published:
     """That there is little room left."""
 
 
-def publish(wheels: Sequence[Path], paths: Paths, host: IndexHost) -> Published:
-    """Add wheels to the local tree, bring it to the index host and check there what changed.
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """A farm's index: its tree here and its host. Whatever changes the one is brought to the other.
 
-    Wheels go before the pages that link to them (F09). What was published is then fetched as pip would (F15).
-    What lies beside a wheel goes along, if its provenance is this farm's own.
-
-    Raises:
-        PublishError: a name is taken by other bytes, there is no room, rsync failed, or the host serves
-            something else.
-        WheelError: the provenance beside a wheel does not hold.
-        BusyError: somebody else is publishing, and does not end.
+    ``nodes`` are shown on the web pages. ``upstream`` is the ``/simple/`` URL whose files hosted projects are
+    merged with; empty: what is known of it has to do.
     """
-    index = IndexTree(paths.tree, base_url=host.url)
-    with tree_lock(index):
-        size = sum(wheel.stat().st_size for wheel in wheels if wheel.exists())
-        warning = Room.of(paths.tree).require(size, paths.tree)
-        publish_key(paths.signing_key, index.keys)
-        for wheel in wheels:
-            refuse_foreign(wheel, index)
-        _note(index, wheels)
-        added = [add_wheel(index, wheel) for wheel in wheels]
-        pages = build_index(index)
-        push(paths.tree, host)
-    checked = check(host, {file.project for file in added}, {file.filename: file.sha256 for file in added})
-    return Published(tuple(file.filename for file in added), len(pages), checked, warning)
 
+    paths: Paths
+    host: IndexHost
+    nodes: Sequence[Node] = ()
+    upstream: str = ""
 
-def change(paths: Paths, host: IndexHost, act: Callable[[IndexTree], Collection[str]]) -> frozenset[str]:
-    """Change the local tree, bring it to the index host and check there the projects that ``act`` returns.
+    @property
+    def tree(self) -> IndexTree:
+        """The index as it is here."""
+        return IndexTree(self.paths.tree, base_url=self.host.url)
 
-    Returns what changed, as paths in the tree. Raises what ``act`` raises, and what :func:`publish` does.
-    """
-    index = IndexTree(paths.tree, base_url=host.url)
-    with tree_lock(index):
-        projects = {str(normalised(name)) for name in act(index)}
-        changed = build_index(index, projects)
-        push(paths.tree, host)
-        left = projects & set(index.recorded())
-    check(host, left, {})
-    return changed
+    def publish(self, wheels: Sequence[Path]) -> Published:
+        """Add wheels to the tree, bring it to the index host and check there what changed.
+
+        Wheels go before the pages that link to them (F09). What was published is then fetched as pip would
+        (F15). What lies beside a wheel goes along, if its provenance is this farm's own.
+
+        Raises:
+            PublishError: a name is taken by other bytes, there is no room, rsync failed, or the host serves
+                something else.
+            WheelError: the provenance beside a wheel does not hold.
+            BusyError: somebody else is publishing, and does not end.
+        """
+        index = self.tree
+        with tree_lock(index):
+            size = sum(wheel.stat().st_size for wheel in wheels if wheel.exists())
+            warning = Room.of(index.root).require(size, index.root)
+            publish_key(self.paths.signing_key, index.keys)
+            for wheel in wheels:
+                refuse_foreign(wheel, index)
+            _note(index, wheels)
+            added = [add_wheel(index, wheel) for wheel in wheels]
+            projects = {str(file.project) for file in added}
+            pages = build_index(index) | self._ask(projects) | self._derive(projects)
+            push(index.root, self.host)
+        checked = check(self.host, projects, {file.filename: file.sha256 for file in added})
+        return Published(tuple(file.filename for file in added), len(pages), checked, warning)
+
+    def change(self, act: Callable[[IndexTree], Collection[str]]) -> frozenset[str]:
+        """Change the tree, bring it to the index host and check there the projects that ``act`` returns.
+
+        Returns what changed, as paths in the tree. Raises what ``act`` raises, and what :meth:`publish` does.
+        """
+        index = self.tree
+        with tree_lock(index):
+            projects = {str(normalised(name)) for name in act(index)}
+            changed = build_index(index, projects) | self._derive(projects)
+            push(index.root, self.host)
+            left = projects & set(index.recorded())
+        check(self.host, left, {})
+        return changed
+
+    def refresh(self, projects: Sequence[str] | None = None, private: Collection[str] = ()) -> Refreshed:
+        """Ask upstream what it has of hosted projects (default: all), and bring what changes to the host.
+
+        Raises:
+            InputError: the index has no such project.
+            PublishError: the tree can't be written, or rsync failed.
+            BusyError: somebody else is publishing, and does not end.
+        """
+        index = self.tree
+        with tree_lock(index):
+            done = refresh(index, self.upstream, projects, {*self.host.private_names, *private})
+            changed = done.changed | self._web(None)
+            if changed:
+                push(index.root, self.host)
+        return replace(done, changed=changed)
+
+    def tell(self) -> frozenset[str]:
+        """Bring the web pages of builds, boards and failures to the host; return the paths that changed.
+
+        Raises PublishError, BusyError.
+        """
+        index = self.tree
+        with tree_lock(index):
+            changed = build_index(index, ()) | self._web(())
+            if changed:
+                push(index.root, self.host)
+        return changed
+
+    def _ask(self, projects: Collection[str]) -> frozenset[str]:
+        """Ask upstream of projects that were never asked for, so that their pages hide nothing of it.
+
+        It is asked once: when it does not answer, the next refresh asks again.
+        """
+        new = set(projects) - set(upstream_pages(self.tree).projects())
+        if not self.upstream or not new:
+            return frozenset()
+        return refresh(self.tree, self.upstream, new, self.host.private_names, tries=1).changed
+
+    def _derive(self, projects: Collection[str]) -> frozenset[str]:
+        merged = write_merged(self.tree, projects, self.host.private_names)
+        return merged | self._web(projects)
+
+    def _web(self, projects: Collection[str] | None) -> frozenset[str]:
+        if not self.paths.database.exists():
+            return build_site(self.tree, None, self.paths, self.nodes, projects)
+        with closing(Store(self.paths.database)) as store:
+            return build_site(self.tree, store, self.paths, self.nodes, projects)
 
 
 def check(host: IndexHost, projects: Collection[str], expected: Mapping[str, str]) -> int:

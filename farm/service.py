@@ -28,7 +28,7 @@ from farm.nodes import CLEAN_ROOM, Facts, Fleet, IndexHost, Node, unfit
 from farm.paths import Paths
 from farm.plan import Choice, JobSpec, Python, choose, job_spec, parse_requirements
 from farm.provenance.key import signing_key
-from farm.publish import publish
+from farm.publish import Publisher
 from farm.rebuild import Rebuilt
 from farm.recipe import load_recipe
 from farm.store import Failure, Job, State, Store, controller_lock
@@ -138,10 +138,11 @@ def dispatch(
         InputError: the inventory has no index host.
     """
     index = fleet.require_index()
-    return run(
+    publisher = Publisher(paths, index, fleet.builders, upstream.endpoint)
+    done = run(
         specs,
         nodes=fleet.builders,
-        publish=lambda wheels: publish(wheels, paths, index),
+        publish=publisher.publish,
         paths=paths,
         upstream=upstream,
         reporter=reporter,
@@ -149,6 +150,11 @@ def dispatch(
         tempo=tempo,
         prove=_prover(index, paths, upstream) if index.clean_room else None,
     )
+    try:
+        publisher.tell()
+    except FarmError as error:  # wheels are published; what failed can be read here, too
+        reporter.note(f"the web pages do not tell of this run yet: {error.message}")
+    return done
 
 
 def vet(wheels: Sequence[Path], *, index: IndexHost, paths: Paths, recipes: Path) -> Iterator[Report]:

@@ -70,6 +70,11 @@ class Upstream:
         self._http = http_session()
         self._simple = PyPISimple(endpoint=endpoint, session=self._http)
 
+    @property
+    def endpoint(self) -> str:
+        """Its ``/simple/`` URL."""
+        return self._simple.endpoint
+
     def project(self, name: str) -> UpstreamProject:
         """Return what the index offers of ``name``.
 

@@ -13,9 +13,10 @@ from rich.text import Text
 
 from farm import service
 from farm.errors import FarmError, InputError
-from farm.nodes import Fleet
-from farm.paths import REPOSITORY
+from farm.nodes import Fleet, read_fleet
+from farm.paths import REPOSITORY, Paths
 from farm.plan import Python
+from farm.publish import Publisher
 
 DEFAULT_PYTHON: Final = "3.13"
 PYPI: Final = "https://pypi.org/simple/"
@@ -85,6 +86,12 @@ def requirement_texts(requirements: list[str] | None, file: Path | None, *, need
 def pythons_of(texts: list[str] | None) -> list[Python]:
     """Return the Pythons to build for."""
     return [Python.parse(text) for text in texts or [DEFAULT_PYTHON]]
+
+
+def publisher_of(inventory: Path, state: Path | None, upstream: str = "") -> Publisher:
+    """Return the inventory's index. Raises InputError if it has none."""
+    fleet = read_fleet(inventory)
+    return Publisher(Paths.of(inventory, state), fleet.require_index(), fleet.builders, upstream)
 
 
 def known_nodes(fleet: Fleet, names: list[str]) -> list[str]:

@@ -8,7 +8,17 @@ from typing import Annotated
 import requests
 import typer
 
-from farm.cli.common import INVENTORY, AsJson, Inventory, State_, console, errors, print_json, say
+from farm.cli.common import (
+    INVENTORY,
+    AsJson,
+    Inventory,
+    State_,
+    console,
+    errors,
+    print_json,
+    publisher_of,
+    say,
+)
 from farm.errors import ExitCode, InputError
 from farm.index import IndexTree, ProjectStatus, PublishedFile, build_index
 from farm.index.change import everything, prune, rollback, set_status
@@ -16,9 +26,7 @@ from farm.index.crawl import crawl
 from farm.index.journal import Entry, read_journal
 from farm.index.lock import tree_lock
 from farm.index.retention import read_lock, superfluous
-from farm.nodes import read_fleet
 from farm.paths import Paths
-from farm.publish import change
 
 app = typer.Typer(no_args_is_help=True, help="Build, check and change an index.")
 
@@ -75,7 +83,7 @@ def index_status(
         set_status(tree, name, status, reason)
         return {name}
 
-    change(Paths.of(inventory, state), read_fleet(inventory).require_index(), act)
+    publisher_of(inventory, state).change(act)
     say(f"{name} is {status.value}")
 
 
@@ -103,7 +111,7 @@ def index_prune(
             chosen.extend(superfluous(everything(tree), keep, locked))
             return prune(tree, chosen)
 
-        change(paths, read_fleet(inventory).require_index(), act)
+        publisher_of(inventory, state).change(act)
         files = chosen
     if as_json:
         print_json([{"project": f.project, "filename": f.filename, "size": f.size} for f in files])
@@ -145,7 +153,7 @@ def index_rollback(
         undone.extend(entries)
         return touched
 
-    change(Paths.of(inventory, state), read_fleet(inventory).require_index(), act)
+    publisher_of(inventory, state).change(act)
     if as_json:
         print_json([_entry_json(entry) for entry in undone])
         return

@@ -17,13 +17,11 @@ from farm.cli.common import (
     console,
     errors,
     print_json,
+    publisher_of,
 )
 from farm.errors import ExitCode, InputError
 from farm.index.refresh import Refreshed, refresh
-from farm.index.remote import push
 from farm.index.tree import IndexTree
-from farm.nodes import read_fleet
-from farm.paths import Paths
 
 app = typer.Typer()
 Projects = Annotated[
@@ -55,11 +53,7 @@ def index_refresh(
             raise InputError(f"{directory}: has no folder packages/", hint="name the root of an index")
         done = refresh(IndexTree(directory), upstream, projects, private or ())
     else:
-        host = read_fleet(inventory).require_index()
-        tree = IndexTree(Paths.of(inventory, state).tree, base_url=host.url)
-        done = refresh(tree, upstream, projects, {*host.private_names, *(private or ())})
-        if done.changed:
-            push(tree.root, host)
+        done = publisher_of(inventory, state, upstream).refresh(projects, private or ())
     _show(done, upstream, as_json=as_json)
     if done.failed:
         raise typer.Exit(ExitCode.UPSTREAM)

@@ -22,6 +22,7 @@ from farm.cli.common import (
     console,
     errors,
     print_json,
+    publisher_of,
     show_error,
 )
 from farm.cli.rebuild import verify_by_rebuild
@@ -29,7 +30,6 @@ from farm.errors import ExitCode, InputError, WheelError
 from farm.nodes import read_fleet
 from farm.paths import REPOSITORY, Paths
 from farm.provenance.check import Beside, checked_beside, trusted_keys
-from farm.publish import publish as publish_wheels
 from farm.recipe import load_recipe
 from farm.store import controller_lock
 from farm.verify import Report, verify_wheel
@@ -130,6 +130,7 @@ def publish(
     state: State_ = None,
     to: To = None,
     recipes: Recipes = RECIPES,
+    upstream: UpstreamUrl = PYPI,
 ) -> None:
     """Verify wheels that were built elsewhere, as `farm dispatch` does its own, and publish them.
 
@@ -150,7 +151,7 @@ def publish(
             hint="mend them, or have their recipes allow what is meant to be so",
         )
     with controller_lock(paths.lock):
-        done = publish_wheels(wheels, paths, index)
+        done = publisher_of(inventory, state, upstream).publish(wheels)
     if done.warning:
         errors.print(f"warning: {done.warning}", markup=False, soft_wrap=True)
     changed = f"{done.pages} pages changed, {done.checked_files} files read back"

@@ -6,12 +6,9 @@ from typing import Annotated
 
 import typer
 
-from farm.cli.common import INVENTORY, AsJson, Inventory, State_, print_json, say
+from farm.cli.common import INVENTORY, AsJson, Inventory, State_, print_json, publisher_of, say
 from farm.index.change import yank as set_yanked
 from farm.index.tree import IndexTree
-from farm.nodes import read_fleet
-from farm.paths import Paths
-from farm.publish import change
 
 app = typer.Typer()
 Name = Annotated[str, typer.Argument(metavar="NAME", help="a project of the index")]
@@ -53,7 +50,7 @@ def _change(
         files = set_yanked(tree, name, version, reason)
         return {name}
 
-    change(Paths.of(inventory, state), read_fleet(inventory).require_index(), act)
+    publisher_of(inventory, state).change(act)
     if as_json:
         print_json({"project": name, "version": version, "yanked": reason, "files": list(files)})
         return

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TIMEOUT_S: Final = 300
 PAGES: Final = (
     *("static", "simple", "merged", "pypi", "project", "build", "boards", "status"),
-    *("search.json", "feed.xml", "index.html"),
+    *("search.json", "feed.xml", "index.json", "index.html"),
 )
 """What is derived and may go again. The rest of a tree (records, what upstream said) stays on the controller;
 what only the host has (statistics) is left alone."""

@@ -22,7 +22,7 @@ from farm.index.crawl import crawl
 from farm.index.lock import tree_lock
 from farm.nodes import IndexHost
 from farm.paths import Paths
-from farm.publish import change, publish
+from farm.publish import Publisher
 from tests.integration.sshkit import Sshd, free_port, keygen
 from tests.unit.verify.wheelkit import NATIVE, write_wheel
 
@@ -63,8 +63,12 @@ class Site:
     wheels: Path
 
     @property
+    def publisher(self) -> Publisher:
+        return Publisher(self.paths, self.host)
+
+    @property
     def tree(self) -> IndexTree:
-        return IndexTree(self.paths.tree, self.host.url)
+        return self.publisher.tree
 
     def wheel(self, name: str) -> Path:
         return self.wheels / name if (self.wheels / name).exists() else write_wheel(self.wheels, name)
@@ -121,13 +125,13 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def test_publish_and_change_with_a_key_that_can_only_write(site: Site) -> None:
     (site.served / "stats").mkdir()
     (site.served / "stats" / "today.json").write_text("only the host has this")
-    done = publish([site.wheel(NATIVE), site.wheel(OTHER)], site.paths, site.host)
+    done = site.publisher.publish([site.wheel(NATIVE), site.wheel(OTHER)])
     assert (set(done.files), done.checked_files) == ({NATIVE, OTHER}, 2)
     assert site.good()
     before = site.everything()
     assert not [name for name in before if name.startswith(("records", "upstream"))]
 
-    publish([site.wheel(NEWER)], site.paths, site.host)
+    site.publisher.publish([site.wheel(NEWER)])
     after = site.everything()
     new = {f"packages/demo/{NEWER}", f"packages/demo/{NEWER}.metadata"}
     pages = {
@@ -136,16 +140,19 @@ def test_publish_and_change_with_a_key_that_can_only_write(site: Site) -> None:
         "simple/demo/index.json.gz",
         "pypi/demo.json",
     }
-    assert {name for name in after if before.get(name) != after[name]} == new | pages
+    changed = {name for name in after if before.get(name) != after[name]}
+    web = {name for name in changed if name.startswith("project/demo/")}
+    assert "project/demo/index.html" in web
+    assert changed - web == new | pages | {"index.html", "index.json", "feed.xml", "search.json"}
 
-    change(site.paths, site.host, lambda tree: ["demo" for _ in yank(tree, "demo", "1.0", "broken")][:1])
+    site.publisher.change(lambda tree: ["demo" for _ in yank(tree, "demo", "1.0", "broken")][:1])
     assert 'data-yanked="broken"' in (site.served / "simple/demo/index.html").read_text()
     files = read_project(site.tree, "demo").files
 
     def remove(tree: IndexTree) -> set[str]:
         return prune(tree, [file for file in files if file.filename == NATIVE])
 
-    change(site.paths, site.host, remove)
+    site.publisher.change(remove)
     assert [path.name for path in sorted((site.served / "packages/demo").iterdir())] == [
         NEWER,
         f"{NEWER}.metadata",
@@ -153,12 +160,12 @@ def test_publish_and_change_with_a_key_that_can_only_write(site: Site) -> None:
     assert site.good()
     again = write_wheel(site.wheels, NATIVE, {"demo/__init__.py": b"x = 2\n"})
     with pytest.raises(PublishError, match="published with other content"):
-        publish([again], site.paths, site.host)
+        site.publisher.publish([again])
     assert (site.served / "stats" / "today.json").exists()
 
 
 def test_the_key_can_do_nothing_else(site: Site) -> None:
-    publish([site.wheel(NATIVE)], site.paths, site.host)
+    site.publisher.publish([site.wheel(NATIVE)])
     address = site.host.address
     options = ["-F", "/dev/null", "-p", str(address.port), "-i", str(address.key_file), "-o", "BatchMode=yes"]
     ssh = ["ssh", *options, "-o", f"UserKnownHostsFile={address.known_hosts}"]
@@ -174,25 +181,25 @@ def test_the_key_can_do_nothing_else(site: Site) -> None:
 
 
 def test_rollback_takes_links_first_and_files_after(site: Site) -> None:
-    publish([site.wheel(NATIVE)], site.paths, site.host)
+    site.publisher.publish([site.wheel(NATIVE)])
     first = {name: content for name, (_, _, content) in site.everything().items()}
-    publish([site.wheel(NEWER), site.wheel(OTHER)], site.paths, site.host)
-    change(site.paths, site.host, lambda tree: ["demo"] if yank(tree, "demo", "1.0", "") else [])
+    site.publisher.publish([site.wheel(NEWER), site.wheel(OTHER)])
+    site.publisher.change(lambda tree: ["demo"] if yank(tree, "demo", "1.0", "") else [])
     quiet = ProjectStatus.QUARANTINED
-    change(site.paths, site.host, lambda tree: ["demo"] if set_status(tree, "demo", quiet, "") else [])
+    site.publisher.change(lambda tree: ["demo"] if set_status(tree, "demo", quiet, "") else [])
     assert ".whl" not in (site.served / "simple/demo/index.json").read_text()
 
-    change(site.paths, site.host, lambda tree: rollback(tree)[0])
+    site.publisher.change(lambda tree: rollback(tree)[0])
     assert {name: content for name, (_, _, content) in site.everything().items()} == first
     assert site.good()
     other = write_wheel(site.wheels, OTHER, {"other/__init__.py": b"another build\n"})
     with pytest.raises(PublishError, match="published with other content") as caught:
-        publish([other], site.paths, site.host)
+        site.publisher.publish([other])
     assert "build tag 1" in caught.value.hint
 
 
 def test_a_link_that_breaks_leaves_the_old_index_and_is_mended_by_the_next(site: Site) -> None:
-    publish([site.wheel(NATIVE)], site.paths, site.host)
+    site.publisher.publish([site.wheel(NATIVE)])
     before = site.everything()
     # rrsync is called for files first, then for pages: it dies when it comes to these.
     script = site.sshd.directory / "breaks"
@@ -203,13 +210,13 @@ def test_a_link_that_breaks_leaves_the_old_index_and_is_mended_by_the_next(site:
     script.chmod(0o755)
     site.restrict(str(script))
     with pytest.raises(PublishError, match="rsync of") as caught:
-        publish([site.wheel(NEWER)], site.paths, site.host)
+        site.publisher.publish([site.wheel(NEWER)])
     assert "nothing is lost" in caught.value.hint
     after = site.everything()
     assert {name: after[name] for name in before} == before
     assert site.good()
     site.restrict(f"/usr/bin/rrsync -wo {site.served}")
-    publish([site.wheel(NEWER)], site.paths, site.host)
+    site.publisher.publish([site.wheel(NEWER)])
     assert NEWER in (site.served / "simple/demo/index.html").read_text()
     assert site.good()
 
@@ -223,7 +230,7 @@ def test_two_publishers_at_once(site: Site) -> None:
         pytest.fail("both had it")
     wheels = [site.wheel(name) for name in (NATIVE, OTHER, NEWER)]
     with ThreadPoolExecutor(3) as pool:
-        done = list(pool.map(lambda wheel: publish([wheel], site.paths, site.host), wheels))
+        done = list(pool.map(lambda wheel: site.publisher.publish([wheel]), wheels))
     assert [one.files for one in done] == [(NATIVE,), (OTHER,), (NEWER,)]
     assert site.good()
     listed = (site.served / "simple/demo/index.html").read_text()
