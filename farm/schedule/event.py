@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
@@ -11,7 +12,9 @@ from farm.schedule.ledger import Load
 from farm.schedule.model import Assignment, NodeState, QueuedJob, RunningJob
 from farm.schedule.plan import Booking, Item, Plan, Planner, Profile, Style, remaining
 
-STYLES: Final = (
+WARM: Final = Style(0.2, balance=True)
+"""Costs are known: cores are used badly, if need be, rather than that a giant ends late."""
+COLD: Final = (
     Style(0.5),
     Style(0.2),
     Style(0.7),
@@ -19,6 +22,14 @@ STYLES: Final = (
     Style(0.5, share=0.34),
     Style(0.5, share=0.25),
 )
+"""Some costs are unknown: the sum of what is guessed says too little of what deadline could be met."""
+STEP: Final = 1.06
+"""A deadline that can't be met is made later by this factor, then by its square, ..."""
+STEP_MOST: Final = 20.0
+HALVINGS: Final = 3
+"""... and, once one is met, the gap to the last one that was not is halved so many times."""
+SLACK: Final = 1.1
+"""No job is asked to end sooner than in so many times the least time it could take, as long as feared."""
 FLOOR: Final = 0.2
 NOW_S: Final = 1e-9
 SMALL: Final = 4000
@@ -41,6 +52,14 @@ class Decision:
 
     assignments: tuple[Assignment, ...]
     waits: Mapping[str, Booking]
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A plan, and the profiles that it is booked on."""
+
+    plan: Plan
+    profiles: dict[str, Profile]
 
 
 class Event:
@@ -88,17 +107,21 @@ class Event:
 
     def _whole(self) -> None:
         profiles = {name: self._profile(name) for name in self._loads}
-        deadline = self._deadline()
         able = {item.job.job_id: self._able_of(item.job) for item in self._items}
-        best: tuple[Plan, dict[str, Profile]] | None = None
-        for style in STYLES:
+
+        def trial(deadline: float, style: Style, floors: Mapping[str, float]) -> _Trial:
             copies = {name: profile.copy() for name, profile in profiles.items()}
-            plan = Planner(copies, deadline, style).plan(self._items, able)
-            if best is None or plan.score < best[0].score:
-                best = (plan, copies)
-        if best is not None:
-            self._profiles = best[1]
-            self._start(best[0])
+            return _Trial(Planner(copies, deadline, style, floors).plan(self._items, able), copies)
+
+        deadline = self._deadline()
+        if any(item.cold for item in self._items):
+            best = min((trial(deadline, style, {}) for style in COLD), key=lambda found: found.plan.score)
+        else:
+            kinds = self._kinds()
+            floors = {item.job.job_id: SLACK * _soonest(item, kinds) for item in self._items}
+            best = _earliest(deadline, lambda tried: trial(tried, WARM, floors))
+        self._profiles = best.profiles
+        self._start(best.plan)
 
     def _in_chunks(self) -> None:
         deadline = self._deadline()
@@ -113,7 +136,7 @@ class Event:
             chunk = ready[at : at + CHUNK]
             able = {item.job.job_id: self._able_of(item.job) for item in chunk}
             before = len(self._started)
-            self._start(Planner(profiles, deadline, STYLES[0]).plan(chunk, _within(able, profiles)))
+            self._start(Planner(profiles, deadline, COLD[0]).plan(chunk, _within(able, profiles)))
             fruitless = 0 if len(self._started) > before else fruitless + 1
 
     def _emptiest(self) -> list[str]:
@@ -153,7 +176,7 @@ class Event:
         if len(self._items) * len(self._loads) <= SMALL:
             heavy, light = self._items, []
         base += sum(item.work for item in light)
-        kinds = list({(n.cores, n.memory_bytes, n.speed): n for n in self._nodes()}.values())
+        kinds = self._kinds()
         low = max(1.0, (base + sum(item.work for item in heavy)) / capacity)
         high = low
         while base + sum(_area(item, kinds, high) for item in heavy) > high * capacity:
@@ -164,8 +187,10 @@ class Event:
             low, high = (low, middle) if fits else (middle, high)
         return high
 
-    def _nodes(self) -> list[NodeState]:
-        return [load.node for load in self._loads.values()]
+    def _kinds(self) -> list[NodeState]:
+        """Return one node of each kind."""
+        nodes = (load.node for load in self._loads.values())
+        return list({(node.cores, node.memory_bytes, node.speed): node for node in nodes}.values())
 
     def _start(self, plan: Plan) -> None:
         """Start what the plan starts now, as far as it really fits; the rest waits."""
@@ -219,6 +244,38 @@ class Event:
                 load.cores -= extra
                 load.memory -= extra * item.memory
                 self._started[job_id] = (booking, width + extra)
+
+
+def _earliest(deadline: float, trial: Callable[[float], _Trial]) -> _Trial:
+    """Return the plan of about the least deadline that is met; where none is, the one that ends first.
+
+    This is dual approximation (Hochbaum and Shmoys, 1987): just below what can be met, greedy plans are far
+    worse, since what is late takes all the cores it can get.
+    """
+    low = high = deadline
+    step = STEP
+    found = best = trial(high)
+    while found.plan.late_s > 0 and step < STEP_MOST:
+        low, high, step = high, high * step, step * step
+        found = trial(high)
+        best = min(best, found, key=lambda one: one.plan.score)
+    if found.plan.late_s > 0:
+        return best
+    for _ in range(HALVINGS if high > low else 0):
+        middle = math.sqrt(low * high)
+        tried = trial(middle)
+        if tried.plan.late_s > 0:
+            low = middle
+        else:
+            high, found = middle, tried
+    return found
+
+
+def _soonest(item: Item, kinds: Sequence[NodeState]) -> float:
+    """Return when a job that starts at once, as long as feared, and what waits for it would end at best."""
+    efficient = item.efficient(WARM.efficiency)
+    times = (item.seconds(min(item.cap(node), efficient), node.speed) for node in kinds)
+    return item.tail + item.pessimism * min(times)
 
 
 def _area(item: Item, kinds: Sequence[NodeState], total_s: float) -> float:

@@ -1,9 +1,10 @@
 """The default policy: critical path first, width by need; it may wait for a faster node.
 
 A common deadline is computed at which the work, each job just wide enough to meet it, fits the farm's
-capacity (as CPA does). Jobs are then planned in the order of urgency on the node where each meets the
-deadline with the least area, or, if it can't, ends first (as HEFT does); a node that is free now may be left
-to others. Only what the plan starts now is started; after the next event all is planned anew.
+capacity (as CPA does); from there the least one is sought that a plan can meet. Jobs are planned in the order
+of urgency on the node where each meets the deadline with the least area, or, if it can't, ends first (as HEFT
+does); a node that is free now may be left to others. Only what the plan starts now is started; after the next
+event all is planned anew.
 """
 
 from __future__ import annotations

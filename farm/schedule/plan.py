@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from farm.schedule.model import NodeState, QueuedJob, RunningJob
@@ -36,6 +37,8 @@ class Style:
     """No wider than so much of the work done in one core's time per core is left (Amdahl)."""
     share: float = 1.0
     """No wider than this share of a node, so that giants run side by side and not one after another."""
+    balance: bool = False
+    """Of nodes that are as good, take the emptier one: giants that all sit on one node can't be wide."""
 
 
 class Item:
@@ -188,7 +191,7 @@ class Plan:
     end_s: float
     """When the last job ends if each takes as long as feared."""
     late_s: float
-    """By how much the jobs then miss the deadline, all together."""
+    """By how much the jobs then miss their deadlines, all together."""
 
     @property
     def score(self) -> float:
@@ -199,9 +202,16 @@ class Plan:
 class Planner:
     """Books jobs so that each, feared to be longer than expected, ends by a common deadline."""
 
-    def __init__(self, profiles: Mapping[str, Profile], deadline_s: float, style: Style) -> None:
-        """Book on ``profiles``, which are changed."""
+    def __init__(
+        self,
+        profiles: Mapping[str, Profile],
+        deadline_s: float,
+        style: Style,
+        floors_s: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        """Book on ``profiles``, which are changed; jobs with a floor, by id, are given at least that time."""
         self._profiles, self._deadline, self._style = profiles, deadline_s, style
+        self._floors = floors_s
         self._ends: dict[str, float] = {}
 
     def plan(self, items: Sequence[Item], able: Mapping[str, Sequence[str]]) -> Plan:
@@ -221,11 +231,15 @@ class Planner:
                 self._ends[item.job.job_id] = booking.end_s
                 feared = (booking.end_s - booking.start_s) * item.pessimism
                 end = max(end, booking.start_s + feared + item.tail)
-                late += max(0.0, booking.start_s + feared + item.tail - self._deadline)
+                late += max(0.0, booking.start_s + feared - LATE * self._limit(item))
         return Plan(tuple(bookings), end, late)
 
+    def _limit(self, item: Item) -> float:
+        """Return when the job must end for all that waits for it to end in time."""
+        return max(self._deadline, self._floors.get(item.job.job_id, 0.0)) - item.tail
+
     def _urgency(self, item: Item, kinds: Iterable[NodeState]) -> float:
-        limit = self._deadline - item.tail
+        limit = self._limit(item)
         times = (
             item.seconds(item.narrowest(limit, node.speed, item.cap(node)), node.speed) for node in kinds
         )
@@ -236,7 +250,7 @@ class Planner:
         begin = max((self._ends.get(before, 1e-6) for before in item.job.after), default=0.0)
         tops: dict[tuple[int, int], int] = {}
         efficient = item.efficient(self._style.efficiency)
-        best: tuple[tuple[bool, float, float, str], Profile, int, float, float] | None = None
+        best: tuple[tuple[bool, float, float, int, str], Profile, int, float, float] | None = None
         for name in names:
             profile = self._profiles[name]
             node = profile.node
@@ -254,8 +268,8 @@ class Planner:
 
     def _fit(
         self, item: Item, profile: Profile, begin: float, top: int
-    ) -> tuple[tuple[bool, float, float, str], Profile, int, float, float]:
-        node, limit = profile.node, self._deadline - item.tail
+    ) -> tuple[tuple[bool, float, float, int, str], Profile, int, float, float]:
+        node, limit = profile.node, self._limit(item)
         width = 1
         if item.cold:
             # Its share of serial work is not known, either: what is efficient can't be said.
@@ -273,5 +287,6 @@ class Planner:
         feared = start + item.pessimism * seconds
         late = feared > limit * LATE
         area = int(AREA_STEPS * math.log(max(1e-9, width * seconds * node.speed)))
-        key = (late, feared if late else float(area), feared, node.name)
+        idle = profile.cores.count(0.0) if self._style.balance else 0
+        key = (late, feared if late else float(area), feared, -idle, node.name)
         return key, profile, width, start, start + seconds

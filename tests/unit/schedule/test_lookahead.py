@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from hypothesis import given
 
-from farm.schedule import Assignment, FarmState, LookAhead, NodeState, RunningJob, unmet
-from farm.schedule.bound import Build
+from farm.schedule import Assignment, FarmState, LookAhead, Needs, NodeState, RunningJob, unmet
+from farm.schedule.bound import Build, lower_bound
 from farm.schedule.ledger import loads_of
 from farm.schedule.pool import Pool
 from farm.schedule.simulate import Fixed, simulate
-from tests.unit.schedule.farms import board, boards, cost, job, queues, states
+from tests.unit.schedule.farms import GB, board, boards, cost, job, queues, states
 
 HOUR = 3600.0
 
@@ -111,3 +111,14 @@ def test_what_waits_takes_no_place_from_what_it_waits_for() -> None:
     queue = [job("first", nothing), job("last", something, after=frozenset({"first"}))]
     started = LookAhead().assign(FarmState(queue, [], [board("a", cores=1)]))
     assert [item.job_id for item in started] == ["first"]
+
+
+def test_giants_are_not_so_narrow_that_cores_stand_idle_while_they_end() -> None:
+    """Four giants that fill the memory of two fast boards, beside much small work: 1.25 bounds at most."""
+    nodes = [board(f"f3-{number}") for number in range(8)]
+    nodes += [board(f"sg-{number}", cores=64, memory_gb=128, speed=2.0) for number in range(2)]
+    giant, small = cost(10 * HOUR, serial=0.03, memory=3 * GB), cost(HOUR / 2, memory=GB)
+    builds = [Build(f"giant{number}", giant, Needs("cp313")) for number in range(4)]
+    builds += [Build(f"small{number}", small, Needs("cp313")) for number in range(60)]
+    table = simulate(builds, nodes, LookAhead())
+    assert table.makespan_s <= 1.25 * lower_bound(builds, nodes)
