@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import requests
 
 from farm.errors import PublishError, WheelError
 from farm.index import IndexTree, add_wheel, build_index
 from farm.index.crawl import crawl
+from farm.index.filename import normalised, parse
+from farm.index.journal import Entry, Kind, note
+from farm.index.lock import tree_lock
+from farm.index.remote import push
+from farm.index.storage import Room
 from farm.nodes import IndexHost
 from farm.paths import Paths
 from farm.provenance.check import checked_beside
 from farm.provenance.dsse import read_public_keys
 from farm.provenance.key import publish_key
-from farm.provenance.names import PROVENANCE, PUBLIC_KEYS
-
-RSYNC_TIMEOUT_S: Final = 300
+from farm.provenance.names import PROVENANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,41 +31,77 @@ class Published:
     files: tuple[str, ...]
     pages: int
     checked_files: int
+    warning: str = ""
+    """That there is little room left."""
 
 
 def publish(wheels: Sequence[Path], paths: Paths, host: IndexHost) -> Published:
     """Add wheels to the local tree, bring it to the index host and check there what changed.
 
-    rsync writes each file beside its target and renames it, so a reader sees the old or the new one. Wheels
-    go before the pages that link to them (F09). What was published is then fetched as pip would (F15).
-
+    Wheels go before the pages that link to them (F09). What was published is then fetched as pip would (F15).
     What lies beside a wheel goes along, if its provenance is this farm's own.
 
     Raises:
-        PublishError: a name is taken by other bytes, rsync failed, or the host serves something else.
+        PublishError: a name is taken by other bytes, there is no room, rsync failed, or the host serves
+            something else.
         WheelError: the provenance beside a wheel does not hold.
+        BusyError: somebody else is publishing, and does not end.
     """
     index = IndexTree(paths.tree, base_url=host.url)
-    publish_key(paths.signing_key, index.keys)
-    for wheel in wheels:
-        refuse_foreign(wheel, index)
-    added = [add_wheel(index, wheel) for wheel in wheels]
-    pages = build_index(index)
-    push(paths.tree, host)
+    with tree_lock(index):
+        size = sum(wheel.stat().st_size for wheel in wheels if wheel.exists())
+        warning = Room.of(paths.tree).require(size, paths.tree)
+        publish_key(paths.signing_key, index.keys)
+        for wheel in wheels:
+            refuse_foreign(wheel, index)
+        _note(index, wheels)
+        added = [add_wheel(index, wheel) for wheel in wheels]
+        pages = build_index(index)
+        push(paths.tree, host)
+    checked = check(host, {file.project for file in added}, {file.filename: file.sha256 for file in added})
+    return Published(tuple(file.filename for file in added), len(pages), checked, warning)
+
+
+def change(paths: Paths, host: IndexHost, act: Callable[[IndexTree], Collection[str]]) -> frozenset[str]:
+    """Change the local tree, bring it to the index host and check there the projects that ``act`` returns.
+
+    Returns what changed, as paths in the tree. Raises what ``act`` raises, and what :func:`publish` does.
+    """
+    index = IndexTree(paths.tree, base_url=host.url)
+    with tree_lock(index):
+        projects = {str(normalised(name)) for name in act(index)}
+        changed = build_index(index, projects)
+        push(paths.tree, host)
+        left = projects & set(index.recorded())
+    check(host, left, {})
+    return changed
+
+
+def check(host: IndexHost, projects: Collection[str], expected: Mapping[str, str]) -> int:
+    """Read projects back from the host, and of their files the ``expected`` ones; return how many.
+
+    Raises PublishError if it serves something else.
+    """
     with requests.Session() as session:
-        result = crawl(
-            host.simple_url,
-            {file.project for file in added},
-            session,
-            expected={file.filename: file.sha256 for file in added},
-        )
+        result = crawl(host.simple_url, projects, session, expected=expected, fetch=expected.keys())
     if result.problems:
         problem = result.problems[0]
         raise PublishError(
             f"{problem.url}: not what was published: {problem.cause}",
-            hint=f"`farm provision {host.address.name}` mends nginx; then run `farm dispatch` again",
+            hint=f"`farm provision {host.address.name}` mends nginx; then run the command again",
         )
-    return Published(tuple(file.filename for file in added), len(pages), len(result.files))
+    return len(result.files)
+
+
+def _note(index: IndexTree, wheels: Sequence[Path]) -> None:
+    """Write down what will be new, so that it can be undone."""
+    new: dict[str, list[str]] = {}
+    for wheel in wheels:
+        project = parse(wheel.name).project
+        if not (index.packages / project / wheel.name).exists():
+            new.setdefault(project, []).append(wheel.name)
+    if new:
+        note(index.records, Entry(0, "", Kind.PUBLISH, new))
 
 
 def refuse_foreign(wheel: Path, index: IndexTree) -> None:
@@ -82,57 +117,3 @@ def refuse_foreign(wheel: Path, index: IndexTree) -> None:
     if not verdict.ok:
         hint = f"publish it without {wheel.name}{PROVENANCE}, or from the farm that built it"
         raise WheelError(f"{wheel.name}: {verdict.evidence.removeprefix(f'{wheel.name}: ')}", hint=hint)
-
-
-def push(tree: Path, host: IndexHost) -> None:
-    """Bring the local tree to the index host, files before pages."""
-    # A published name never changes content (F06), not even by another controller's hand.
-    _rsync(tree, "packages", host, "--ignore-existing")
-    if (tree / PUBLIC_KEYS).exists():
-        _rsync(tree, PUBLIC_KEYS, host)
-    _rsync(tree, "simple", host, "--delete-after")
-    _rsync(tree, "pypi", host, "--delete-after")
-    if (tree / "index.html").exists():
-        _rsync(tree, "index.html", host)
-
-
-def _rsync(tree: Path, part: str, host: IndexHost, *options: str) -> None:
-    program = shutil.which("rsync")
-    if program is None:
-        raise PublishError("rsync is not installed on this controller", hint="install it (Debian: rsync)")
-    address = host.address
-    ssh = shlex.join(
-        [
-            "ssh",
-            *("-F", "/dev/null"),
-            *("-p", str(address.port)),
-            *("-i", str(address.key_file)),
-            *("-o", f"UserKnownHostsFile={address.known_hosts}"),
-            *("-o", "StrictHostKeyChecking=yes"),
-            *("-o", "IdentitiesOnly=yes"),
-            *("-o", "BatchMode=yes"),
-            *("-o", "ConnectTimeout=20"),
-        ]
-    )
-    source = f"{tree}/{part}/" if (tree / part).is_dir() else f"{tree}/{part}"
-    target = f"{host.root}/{part}/" if (tree / part).is_dir() else f"{host.root}/{part}"
-    command = [program, "--recursive", "--times", "--chmod=D755,F644", *options, "--rsh", ssh]
-    try:
-        subprocess.run(
-            [*command, source, f"{address.user}@{address.host}:{target}"],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=RSYNC_TIMEOUT_S,
-        )
-    except subprocess.CalledProcessError as error:
-        lines = error.stderr.strip().splitlines() or [f"code {error.returncode}"]
-        raise PublishError(
-            f"rsync of {part}/ to {address.name} failed: {lines[0]}",
-            hint="nothing is lost: run `farm dispatch` again when the index host is well",
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise PublishError(
-            f"rsync to {address.name} took over {RSYNC_TIMEOUT_S} s",
-            hint="look at the link, then run `farm dispatch` again",
-        ) from error

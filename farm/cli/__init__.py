@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from farm.cli import index, jobs, nodes, refresh, wheels
+from farm.cli import index, jobs, nodes, refresh, wheels, yank
 from farm.cli.common import errors, show_error
 from farm.errors import ExitCode, FarmError
 from farm.paths import own_programs_first
@@ -20,7 +20,7 @@ app = typer.Typer(
     help=__doc__,
     rich_markup_mode=None,
 )
-for part in (nodes, jobs, wheels):
+for part in (nodes, jobs, wheels, yank):
     app.add_typer(part.app)
 index.app.add_typer(refresh.app)
 app.add_typer(index.app, name="index")

@@ -19,11 +19,12 @@ from farm.cli.common import (
     print_json,
 )
 from farm.errors import ExitCode, InputError
+from farm.index.lock import tree_lock
 from farm.index.refresh import Refreshed, refresh
+from farm.index.remote import push
 from farm.index.tree import IndexTree
 from farm.nodes import read_fleet
 from farm.paths import Paths
-from farm.publish import push
 
 app = typer.Typer()
 Projects = Annotated[
@@ -59,7 +60,8 @@ def index_refresh(
         tree = IndexTree(Paths.of(inventory, state).tree, base_url=host.url)
         done = refresh(tree, upstream, projects, {*host.private_names, *(private or ())})
         if done.changed:
-            push(tree.root, host)
+            with tree_lock(tree):
+                push(tree.root, host)
     _show(done, upstream, as_json=as_json)
     if done.failed:
         raise typer.Exit(ExitCode.UPSTREAM)

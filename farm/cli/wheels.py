@@ -18,6 +18,7 @@ from farm.cli.common import (
     State_,
     UpstreamUrl,
     console,
+    errors,
     print_json,
     show_error,
 )
@@ -140,6 +141,8 @@ def publish(
     paths = Paths.of(inventory, state)
     with controller_lock(paths.lock):
         done = publish_wheels(wheels, paths, index)
+    if done.warning:
+        errors.print(f"warning: {done.warning}", markup=False, soft_wrap=True)
     console.print(
         f"published {len(done.files)} files, {done.pages} pages changed: {index.simple_url}", soft_wrap=True
     )

@@ -40,7 +40,7 @@ def build_index(
     """
     before = set(tree.recorded())
     if projects is None or not before:
-        asked = {*tree.projects(), *before}
+        asked = {*tree.folders(), *before}
     else:
         asked = {str(normalised(name)) for name in projects}
     # All is read before a page is written: what is refused changes no page.

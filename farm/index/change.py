@@ -91,7 +91,7 @@ def rollback(tree: IndexTree, number: int | None = None) -> tuple[set[str], tupl
     return touched, undone
 
 
-def published_files(tree: IndexTree) -> list[ProjectIndex]:
+def everything(tree: IndexTree) -> list[ProjectIndex]:
     """Return everything that the index has, from its records."""
     return [record.index for name in tree.recorded() if (record := read_record(tree.records, name))]
 

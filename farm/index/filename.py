@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from farm.errors import WheelError
@@ -18,10 +17,13 @@ from farm.errors import WheelError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from packaging.utils import NormalizedName
+
 _WHEEL: Final = re.compile(
     r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?)-(?P<version>[A-Za-z0-9._+!]+)"
     r"(?:-(?P<build>[0-9][A-Za-z0-9._]*))?-(?P<tags>[A-Za-z0-9._]+-[A-Za-z0-9._]+-[A-Za-z0-9._]+)\.whl"
 )
+_SEPARATORS: Final = re.compile(r"[-_.]+")
 _NORMALISED: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _HINT: Final = "a wheel is named NAME-VERSION[-BUILD]-PYTHON-ABI-PLATFORM.whl (PEP 427)"
 
@@ -65,8 +67,11 @@ def parse(filename: str) -> FileName:
 
 @lru_cache(maxsize=1024)
 def normalised(name: str) -> NormalizedName:
-    """Return a project's normalised name (PEP 503)."""
-    return canonicalize_name(name)
+    """Return a project's normalised name (PEP 503).
+
+    packaging's own function comes with tags and all that they import: one more wheel would wait for it.
+    """
+    return cast("NormalizedName", _SEPARATORS.sub("-", name).lower())
 
 
 @lru_cache(maxsize=1024)

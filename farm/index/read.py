@@ -8,14 +8,14 @@ import os
 import re
 import zipfile
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion
 
 from farm.errors import InputError, WheelError
 from farm.index.filename import normalised, parse, version_of
 from farm.index.model import PublishedFile
+from farm.index.zipped import member
 from farm.provenance.names import PROVENANCE
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _HINT: Final = "verify the wheel first: farm verify"
 _AGAIN: Final = "fetch or build the wheel again, and compare its sha256 with the source's"
 _SMALL: Final = 1 << 20
 _LONGEST_METADATA: Final = 16 << 20
+_PLAIN: Final = re.compile(r"(?:(?:>=|<|!=) ?\d+(?:\.\d+){0,2}(?:, ?(?=[>=<!])|$))*")
 _END_OF_HEAD: Final = re.compile(r"\r?\n\r?\n")
 _END_OF_LINE: Final = re.compile(r"\r?\n")
 
@@ -75,12 +76,15 @@ def _content(filename: str, stream: io.BufferedReader) -> tuple[str, int, bytes]
     """Return a wheel's sha256, its size and its METADATA; a large one is not read into memory."""
     if os.fstat(stream.fileno()).st_size <= _SMALL:
         whole = stream.read()
-        return hashlib.sha256(whole).hexdigest(), len(whole), read_metadata(filename, io.BytesIO(whole))
+        metadata = member(whole, b".dist-info/METADATA", _LONGEST_METADATA)
+        if metadata is None:
+            metadata = read_metadata(filename, io.BytesIO(whole))
+        return hashlib.sha256(whole).hexdigest(), len(whole), metadata
     sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     return sha256, stream.tell(), read_metadata(filename, stream)
 
 
-def read_metadata(filename: str, stream: io.BufferedReader | io.BytesIO) -> bytes:
+def read_metadata(filename: str, stream: IO[bytes]) -> bytes:
     """Return an open wheel's METADATA, byte for byte. Raises WheelError."""
     try:
         with zipfile.ZipFile(stream) as archive:
@@ -123,6 +127,10 @@ def _specifier(text: str, filename: str) -> str:
 
 @lru_cache(maxsize=256)
 def _is_specifier(text: str) -> bool:
+    if _PLAIN.fullmatch(text):
+        return True
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415 - the usual ones need it not
+
     try:
         SpecifierSet(text)
     except InvalidSpecifier:

@@ -69,6 +69,7 @@ def _files(
     """Return a project's files by name, those read that changed, and the names of METADATA files written."""
     files: dict[str, PublishedFile] = {}
     written = set()
+    gone = read_gone(records, listing.folder.name)
     folder = str(listing.folder)
     for name, (size, mtime_ns) in listing.wheels.items():
         if name in known.doomed:
@@ -84,7 +85,7 @@ def _files(
                 raise PublishError(f"{where} is a wheel of {new.project}", hint=hint)
             if write_changed(f"{folder}/{metadata_name}", metadata, folder_too=False):
                 written.add(metadata_name)
-            file = _carried(new, file) if file else _taken_over(new, listing.folder, records, mtime_ns)
+            file = _carried(new, file) if file else _taken_over(new, listing.folder, gone, mtime_ns)
         files[name] = file
     if written:
         with writing(listing.folder):
@@ -92,14 +93,14 @@ def _files(
     return files, written
 
 
-def _taken_over(new: PublishedFile, folder: Path, records: Path, mtime_ns: int) -> PublishedFile:
+def _taken_over(new: PublishedFile, folder: Path, gone: Mapping[str, str], mtime_ns: int) -> PublishedFile:
     """Return a file that no record has: of an index of an earlier version, or put there by hand.
 
     Raises PublishError if other bytes had its name once (F06).
     """
-    gone = read_gone(records, new.project).get(new.filename, new.sha256)
-    if gone != new.sha256:
-        raise _not_published(new, gone)
+    sha256 = gone.get(new.filename, new.sha256)
+    if sha256 != new.sha256:
+        raise _not_published(new, sha256)
     built = _built_at(folder / new.filename) if new.has_provenance else None
     return replace(new, upload_time=built or moment(mtime_ns / 1e9))
 

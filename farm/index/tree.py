@@ -71,22 +71,26 @@ class IndexTree:
         return sorted(p for p in (self.packages / project).glob("*.whl") if not p.name.startswith("."))
 
     def projects(self) -> list[str]:
-        """List the projects that have a wheel.
+        """List the projects that have a wheel. Raises what :meth:`folders` does."""
+        return [name for name in self.folders() if self.wheels(name)]
+
+    def folders(self) -> list[str]:
+        """List the folders in ``packages/``.
 
         Raises PublishError at a name that is not normalised (F27), two spellings of one, or a foreign file.
         """
-        if not self.packages.is_dir():
+        try:
+            with os.scandir(self.packages) as entries:
+                found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+        except FileNotFoundError:
             return []
-        names = []
-        for path in sorted(self.packages.iterdir()):
-            if not path.is_dir() or path.is_symlink():
+        for name, is_folder in found:
+            if not is_folder:
                 hint = "move it away: there are folders of projects in packages/, and nothing else"
-                raise PublishError(f"packages/{path.name} does not belong into the index", hint=hint)
-            if not is_normalised(path.name):
-                raise self._misnamed(path.name)
-            if self.wheels(path.name):
-                names.append(path.name)
-        return names
+                raise PublishError(f"packages/{name} does not belong into the index", hint=hint)
+            if not is_normalised(name):
+                raise self._misnamed(name)
+        return [name for name, _ in found]
 
     def _misnamed(self, name: str) -> PublishError:
         right = normalised(name)

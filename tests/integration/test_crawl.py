@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -57,7 +59,7 @@ def causes(result: CrawlResult) -> str:
 def test_good_index(url: str) -> None:
     result = run(url)
     assert result.ok, result.problems
-    assert result.pages == 3
+    assert result.pages == 6, "HTML and JSON of the root and of two projects"
     assert set(result.files) == {NATIVE, "other-2.0-py3-none-any.whl"}
     assert set(run(url, ["Other"]).files) == {"other-2.0-py3-none-any.whl"}
 
@@ -85,11 +87,11 @@ def test_f15_published_files_must_be_served(url: str, tree: IndexTree) -> None:
 
 
 def test_missing_project_page_and_missing_hash(url: str, tree: IndexTree) -> None:
-    (tree.simple / "demo" / "index.html").unlink()
+    shutil.rmtree(tree.simple / "demo")
     page = tree.simple / "other" / "index.html"
     page.write_text(page.read_text().replace("#sha256", "#md5"))
     found = causes(run(url))
-    assert "no file" in found or "404" in found
+    assert "404" in found
     assert "has no sha256" in found
 
 
@@ -97,3 +99,50 @@ def test_server_that_is_down() -> None:
     result = run("http://127.0.0.1:9/simple/", ["demo"])
     assert not result.ok
     assert "can't be read (ConnectionError)" in causes(result)
+
+
+@pytest.mark.parametrize(
+    ("page", "old", "new", "said"),
+    [
+        ("demo/index.json", '"yanked":false', '"yanked":"no"', "differ in yanked"),
+        ("demo/index.json", '"size":', '"size":1', "differ in size"),
+        ("demo/index.json", "1.0-cp313", "1.1-cp313", "list other files"),
+        ("demo/index.json", '"core-metadata"', '"dist-info-metadata"', "dist-info-metadata"),
+        ("demo/index.json", '"versions":["1.0"]', '"versions":[]', "its versions lack 1.0"),
+        ("index.json", '"other"', '"others"', "list other projects"),
+        ("index.json", "{", "(", "unreadable page"),
+    ],
+)
+def test_json_is_compared_with_html(
+    url: str, tree: IndexTree, page: str, old: str, new: str, said: str
+) -> None:
+    path = tree.simple / page
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    assert said in causes(run(url))
+
+
+def test_what_lies_beside_a_wheel_is_compared_with_it(url: str, tree: IndexTree) -> None:
+    beside = tree.packages / "demo" / f"{NATIVE}.metadata"
+    good = beside.read_bytes()
+    beside.write_bytes(good + b"\n")
+    assert "which the page says" in causes(run(url))
+    for name in ("index.html", "index.json"):
+        page = tree.simple / "demo" / name
+        right, wrong = (hashlib.sha256(data).hexdigest() for data in (good, good + b"\n"))
+        page.write_text(page.read_text().replace(right, wrong))
+    assert "is not the METADATA of the wheel" in causes(run(url))
+    beside.unlink()
+    assert "HTTP status 404" in causes(run(url))
+
+
+def test_files_that_were_read_before_are_only_looked_at(url: str, tree: IndexTree) -> None:
+    with requests.Session() as session:
+        result = crawl(url, None, session, fetch={NATIVE})
+        assert result.ok
+        assert set(result.files) == {NATIVE}
+        other = tree.packages / "other" / "other-2.0-py3-none-any.whl"
+        other.write_bytes(b"x")
+        assert "its size is 1" in causes(crawl(url, None, session, fetch={NATIVE}))
+        other.unlink()
+        assert "HTTP status 404" in causes(crawl(url, None, session, fetch={NATIVE}))

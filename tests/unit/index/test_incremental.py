@@ -111,7 +111,7 @@ def apply(tree: IndexTree, model: Model, wheels: Path, step: Sequence[object]) -
     return project
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(steps=STEPS, told=st.booleans())
 def test_incremental_equals_full(wheels: Path, steps: list[Sequence[object]], told: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,250 @@
+"""Publish to an index host whose sshd lets the key do nothing but write below the index's root."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import requests
+
+from farm.errors import BusyError, PublishError
+from farm.index import IndexTree, ProjectStatus, read_project
+from farm.index.change import prune, rollback, set_status, yank
+from farm.index.crawl import crawl
+from farm.index.lock import tree_lock
+from farm.nodes import IndexHost
+from farm.paths import Paths
+from farm.publish import change, publish
+from tests.integration.sshkit import Sshd, free_port, keygen
+from tests.unit.verify.wheelkit import NATIVE, write_wheel
+
+pytestmark = pytest.mark.integration
+OTHER = "other-2.0-py3-none-any.whl"
+NEWER = NATIVE.replace("-1.0-", "-1.1-")
+SMALL_DISK = """
+import sys
+from pathlib import Path
+from farm.errors import PublishError
+from farm.index import IndexTree, add_wheel, build_index
+tree = IndexTree(Path(sys.argv[1]))
+add_wheel(tree, Path(sys.argv[2]))
+build_index(tree)
+before = {path: path.read_bytes() for path in tree.root.rglob("*") if path.is_file()}
+try:
+    add_wheel(tree, Path(sys.argv[3]))
+except PublishError as error:
+    print(error.message)
+assert before == {path: path.read_bytes() for path in tree.root.rglob("*") if path.is_file()}
+assert build_index(tree) == frozenset()
+"""
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        pass
+
+
+@dataclass
+class Site:
+    """A controller's state, its index host, and what that serves."""
+
+    paths: Paths
+    host: IndexHost
+    sshd: Sshd
+    served: Path
+    wheels: Path
+
+    @property
+    def tree(self) -> IndexTree:
+        return IndexTree(self.paths.tree, self.host.url)
+
+    def wheel(self, name: str) -> Path:
+        return self.wheels / name if (self.wheels / name).exists() else write_wheel(self.wheels, name)
+
+    def everything(self) -> dict[str, tuple[int, int, bytes]]:
+        """Return inode, mtime and content of what is served."""
+        return {
+            path.relative_to(self.served).as_posix(): (
+                path.stat().st_ino,
+                path.stat().st_mtime_ns,
+                path.read_bytes(),
+            )
+            for path in self.served.rglob("*")
+            if path.is_file()
+        }
+
+    def good(self) -> bool:
+        with requests.Session() as session:
+            result = crawl(self.host.simple_url, None, session)
+        assert result.ok, result.problems
+        return bool(result.files)
+
+    def restrict(self, command: str) -> None:
+        """Force a command upon whoever comes with the controller's key, as the role index_server does."""
+        public = self.sshd.key.with_name("key.pub")
+        key = " ".join(public.read_text().split()[-3:])
+        public.write_text(f'command="{command}",restrict {key}\n')
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    folder, served, wheels = tmp_path / "sshd", tmp_path / "served", tmp_path / "wheels"
+    for path in (folder, served, wheels):
+        path.mkdir()
+    keygen(folder / "host")
+    sshd = Sshd(folder, free_port(), keygen(tmp_path / "key"))
+    sshd.start()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(served))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        site = Site(
+            Paths(tmp_path / "state"), IndexHost(sshd.address, str(served), url), sshd, served, wheels
+        )
+        site.restrict(f"/usr/bin/rrsync -wo {served}")
+        try:
+            yield site
+        finally:
+            server.shutdown()
+            thread.join()
+            sshd.stop()
+
+
+def test_publish_and_change_with_a_key_that_can_only_write(site: Site) -> None:
+    (site.served / "stats").mkdir()
+    (site.served / "stats" / "today.json").write_text("only the host has this")
+    done = publish([site.wheel(NATIVE), site.wheel(OTHER)], site.paths, site.host)
+    assert (set(done.files), done.checked_files) == ({NATIVE, OTHER}, 2)
+    assert site.good()
+    before = site.everything()
+    assert not [name for name in before if name.startswith(("records", "upstream"))]
+
+    publish([site.wheel(NEWER)], site.paths, site.host)
+    after = site.everything()
+    new = {f"packages/demo/{NEWER}", f"packages/demo/{NEWER}.metadata"}
+    pages = {
+        "simple/demo/index.html",
+        "simple/demo/index.json",
+        "simple/demo/index.json.gz",
+        "pypi/demo.json",
+    }
+    assert {name for name in after if before.get(name) != after[name]} == new | pages
+
+    change(site.paths, site.host, lambda tree: ["demo" for _ in yank(tree, "demo", "1.0", "broken")][:1])
+    assert 'data-yanked="broken"' in (site.served / "simple/demo/index.html").read_text()
+    files = read_project(site.tree, "demo").files
+
+    def remove(tree: IndexTree) -> set[str]:
+        return prune(tree, [file for file in files if file.filename == NATIVE])
+
+    change(site.paths, site.host, remove)
+    assert [path.name for path in sorted((site.served / "packages/demo").iterdir())] == [
+        NEWER,
+        f"{NEWER}.metadata",
+    ]
+    assert site.good()
+    again = write_wheel(site.wheels, NATIVE, {"demo/__init__.py": b"x = 2\n"})
+    with pytest.raises(PublishError, match="published with other content"):
+        publish([again], site.paths, site.host)
+    assert (site.served / "stats" / "today.json").exists()
+
+
+def test_the_key_can_do_nothing_else(site: Site) -> None:
+    publish([site.wheel(NATIVE)], site.paths, site.host)
+    address = site.host.address
+    options = ["-F", "/dev/null", "-p", str(address.port), "-i", str(address.key_file), "-o", "BatchMode=yes"]
+    ssh = ["ssh", *options, "-o", f"UserKnownHostsFile={address.known_hosts}"]
+    who = f"{address.user}@{address.host}"
+    assert subprocess.run([*ssh, who, "cat /etc/passwd"], capture_output=True, check=False).returncode != 0
+    for source, target in (
+        (f"{who}:packages/", str(site.wheels / "read")),
+        (str(site.wheels), f"{who}:../above/"),
+    ):
+        command = ["rsync", "-r", "--rsh", " ".join(ssh), source, target]
+        assert subprocess.run(command, capture_output=True, check=False).returncode != 0, source
+    assert not (site.served.parent / "above").exists()
+
+
+def test_rollback_takes_links_first_and_files_after(site: Site) -> None:
+    publish([site.wheel(NATIVE)], site.paths, site.host)
+    first = {name: content for name, (_, _, content) in site.everything().items()}
+    publish([site.wheel(NEWER), site.wheel(OTHER)], site.paths, site.host)
+    change(site.paths, site.host, lambda tree: ["demo"] if yank(tree, "demo", "1.0", "") else [])
+    quiet = ProjectStatus.QUARANTINED
+    change(site.paths, site.host, lambda tree: ["demo"] if set_status(tree, "demo", quiet, "") else [])
+    assert ".whl" not in (site.served / "simple/demo/index.json").read_text()
+
+    change(site.paths, site.host, lambda tree: rollback(tree)[0])
+    assert {name: content for name, (_, _, content) in site.everything().items()} == first
+    assert site.good()
+    other = write_wheel(site.wheels, OTHER, {"other/__init__.py": b"another build\n"})
+    with pytest.raises(PublishError, match="published with other content") as caught:
+        publish([other], site.paths, site.host)
+    assert "build tag 1" in caught.value.hint
+
+
+def test_a_link_that_breaks_leaves_the_old_index_and_is_mended_by_the_next(site: Site) -> None:
+    publish([site.wheel(NATIVE)], site.paths, site.host)
+    before = site.everything()
+    # rrsync is called for files first, then for pages: it dies when it comes to these.
+    script = site.sshd.directory / "breaks"
+    script.write_text(
+        '#!/bin/sh\ncase "$SSH_ORIGINAL_COMMAND" in *delay-updates*) exit 1;; esac\n'
+        f"exec /usr/bin/rrsync -wo {site.served}\n"
+    )
+    script.chmod(0o755)
+    site.restrict(str(script))
+    with pytest.raises(PublishError, match="rsync of") as caught:
+        publish([site.wheel(NEWER)], site.paths, site.host)
+    assert "nothing is lost" in caught.value.hint
+    after = site.everything()
+    assert {name: after[name] for name in before} == before
+    assert site.good()
+    site.restrict(f"/usr/bin/rrsync -wo {site.served}")
+    publish([site.wheel(NEWER)], site.paths, site.host)
+    assert NEWER in (site.served / "simple/demo/index.html").read_text()
+    assert site.good()
+
+
+def test_two_publishers_at_once(site: Site) -> None:
+    with (
+        tree_lock(site.tree),
+        pytest.raises(BusyError, match="another process is changing"),
+        tree_lock(site.tree, wait_s=0.2),
+    ):
+        pytest.fail("both had it")
+    wheels = [site.wheel(name) for name in (NATIVE, OTHER, NEWER)]
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda wheel: publish([wheel], site.paths, site.host), wheels))
+    assert [one.files for one in done] == [(NATIVE,), (OTHER,), (NEWER,)]
+    assert site.good()
+    listed = (site.served / "simple/demo/index.html").read_text()
+    assert NATIVE in listed
+    assert NEWER in listed
+
+
+def test_a_disk_that_fills_in_mid_write(tmp_path: Path) -> None:
+    small = write_wheel(tmp_path, NATIVE)
+    large = write_wheel(
+        tmp_path, NEWER, {"demo/data.bin": b"".join(bytes([n % 251]) * 7 for n in range(40_000))}
+    )
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = 'mount -t tmpfs -o size=96k none "$0" && exec "$@"'
+    python = [sys.executable, "-c", SMALL_DISK, str(disk / "index"), str(small), str(large)]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, str(disk), *python],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "can't be written: No space left on device" in done.stdout
