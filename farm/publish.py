@@ -15,6 +15,7 @@ from farm.index.crawl import crawl
 from farm.index.filename import normalised, parse
 from farm.index.journal import Entry, Kind, note
 from farm.index.lock import tree_lock
+from farm.index.merge import is_private
 from farm.index.refresh import Refreshed, refresh, upstream_pages, write_merged
 from farm.index.remote import push
 from farm.index.storage import Room
@@ -70,6 +71,7 @@ class Publisher:
             BusyError: somebody else is publishing, and does not end.
         """
         index = self.tree
+        self._ask({str(parse(wheel.name).project) for wheel in wheels})
         with tree_lock(index):
             size = sum(wheel.stat().st_size for wheel in wheels if wheel.exists())
             warning = Room.of(index.root).require(size, index.root)
@@ -79,7 +81,7 @@ class Publisher:
             _note(index, wheels)
             added = [add_wheel(index, wheel) for wheel in wheels]
             projects = {str(file.project) for file in added}
-            pages = build_index(index) | self._ask(projects) | self._derive(projects)
+            pages = build_index(index) | self._derive(projects)
             push(index.root, self.host)
         checked = check(self.host, projects, {file.filename: file.sha256 for file in added})
         return Published(tuple(file.filename for file in added), len(pages), checked, warning)
@@ -107,8 +109,8 @@ class Publisher:
             BusyError: somebody else is publishing, and does not end.
         """
         index = self.tree
+        done = refresh(index, self.upstream, projects, {*self.host.private_names, *private})
         with tree_lock(index):
-            done = refresh(index, self.upstream, projects, {*self.host.private_names, *private})
             changed = done.changed | self._web(None)
             if changed:
                 push(index.root, self.host)
@@ -126,15 +128,17 @@ class Publisher:
                 push(index.root, self.host)
         return changed
 
-    def _ask(self, projects: Collection[str]) -> frozenset[str]:
+    def _ask(self, projects: Collection[str]) -> None:
         """Ask upstream of projects that were never asked for, so that their pages hide nothing of it.
 
         It is asked once: when it does not answer, the next refresh asks again.
         """
-        new = set(projects) - set(upstream_pages(self.tree).projects())
-        if not self.upstream or not new:
-            return frozenset()
-        return refresh(self.tree, self.upstream, new, self.host.private_names, tries=1).changed
+        pages = upstream_pages(self.tree)
+        new = sorted(set(projects) - set(pages.projects()))
+        if self.upstream:
+            pages.ask(
+                [name for name in new if not is_private(name, self.host.private_names)], self.upstream, 1
+            )
 
     def _derive(self, projects: Collection[str]) -> frozenset[str]:
         merged = write_merged(self.tree, projects, self.host.private_names)

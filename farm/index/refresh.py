@@ -10,6 +10,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from farm.errors import InputError
+from farm.index.lock import tree_lock
 from farm.index.merge import is_private, merge
 from farm.index.model import ProjectStatus
 from farm.index.render import project_html, project_json, write_pages
@@ -53,6 +54,7 @@ def refresh(
     Raises:
         InputError: the index has no such project, or what it kept of upstream can't be read.
         PublishError: the tree can't be read or written.
+        BusyError: somebody else writes it, and does not end.
     """
     hosted, private = tree.projects(), tuple(private)
     wanted = hosted if projects is None else sorted({str(canonicalize_name(name)) for name in projects})
@@ -63,7 +65,8 @@ def refresh(
             )
     pages = upstream_pages(tree)
     asked = pages.ask([name for name in wanted if not is_private(name, private)], endpoint, tries)
-    changed = write_merged(tree, wanted if projects is not None else None, private)
+    with tree_lock(tree):
+        changed = write_merged(tree, wanted if projects is not None else None, private)
     quarantined = [name for name in wanted if pages.read(name).status is ProjectStatus.QUARANTINED]
     return Refreshed(tuple(asked), changed, tuple(quarantined))
 
@@ -73,6 +76,7 @@ def write_merged(
 ) -> frozenset[str]:
     """Write the merged pages of projects (default: all) from what is known; no network is used.
 
+    The caller holds :func:`farm.index.lock.tree_lock`.
     A page is there for a project that we host, that is not private, and of which upstream says something.
     What is not so any more loses its page and what was kept of upstream. Returns the files written or
     removed, relative to the tree.

@@ -91,7 +91,7 @@ class Site:
         ``at`` is when, in seconds since the epoch.
         """
         wheels = self.directory / "wheels"
-        wheels.mkdir(exist_ok=True)
+        wheels.mkdir(parents=True, exist_ok=True)
         for filename in filenames:
             name, version = filename.split("-")[:2]
             lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]

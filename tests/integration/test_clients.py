@@ -175,6 +175,31 @@ def test_upstreams_newer_version_of_a_hosted_project_is_there(
     assert installed(tmp_path / "own") == {"kit_hosted": "1.0"}
 
 
+def test_uv_takes_a_project_from_an_explicit_index(
+    clients: dict[str, Client], ours: Site, pypi: Site, tmp_path: Path
+) -> None:
+    """As docs/index.md shows it: one project from us, everything else from elsewhere."""
+    table = '[project]\nname = "p"\nversion = "1"\nrequires-python = ">=3.11"\n'
+    table += 'dependencies = ["kit-hosted", "kit-elsewhere"]\n'
+    farm = f'[[tool.uv.index]]\nname = "farm"\nurl = "{ours.url}/ours/simple/"\nexplicit = true\n'
+    farm += '[tool.uv.sources]\nkit-hosted = { index = "farm" }\n'
+    whole = f'[[tool.uv.index]]\nname = "farm"\nurl = "{ours.simple}"\ndefault = true\n'
+    # The machine's own settings are not read, but these tables are.
+    environment = {name: value for name, value in bare().items() if name != "UV_NO_CONFIG"}
+    environment |= {"XDG_CONFIG_HOME": str(tmp_path), "XDG_CONFIG_DIRS": str(tmp_path)}
+    for tables, options, hosted in ((farm, ["--default-index", pypi.simple], "1.0"), (whole, [], "2.0")):
+        (tmp_path / "pyproject.toml").write_text(table + tables)
+        (tmp_path / "uv.lock").unlink(missing_ok=True)
+        uv = [str(clients["uv-newest"].folder / "bin/uv"), "lock", "--no-cache", "--python", sys.executable]
+        done = subprocess.run(
+            [*uv, *options], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        lock = (tmp_path / "uv.lock").read_text()
+        assert f'name = "kit-hosted"\nversion = "{hosted}"' in lock
+        assert 'name = "kit-elsewhere"\nversion = "1.0"' in lock
+
+
 def whose(target: Path) -> str:
     (module,) = target.glob("kit_*.py")
     return module.read_text()
