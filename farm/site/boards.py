@@ -12,8 +12,8 @@ from farm.nodes import Node
 from farm.paths import Paths
 from farm.provenance.record import BoardIdentity, parse_record
 from farm.schedule.simulate import Span as Ran
+from farm.site.farm_model import BoardsPage, BoardView, Span, Use
 from farm.site.history import History, attempt_id, build_path, build_row, final_failure, moment
-from farm.site.model import BoardsPage, BoardView, Span, Use
 from farm.site.text import clean
 from farm.store import Attempt
 

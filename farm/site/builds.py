@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from farm.site.farm_model import BuildPage, Phase
 from farm.site.history import attempt_id, build_path, build_row, final_failure, message_of, moment
-from farm.site.model import BuildPage, Phase, Source
+from farm.site.model import Source
 from farm.site.text import clean, log_lines, path_of, web_url
 from farm.store import Attempt, Job
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
+from farm.site.farm_model import Count, KeptOut, QueueRow, StatusPage
 from farm.site.history import History, build_row, moment
-from farm.site.model import BuildRow, Count, KeptOut, QueueRow, StatusPage
+from farm.site.model import BuildRow
 from farm.site.text import clean
 from farm.store import Job, State
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.site.boards import DAY_S, LEAST_WIDTH, boards_page
+from farm.site.farm_model import BoardView
 from farm.site.history import History
-from farm.site.model import BoardView
 from farm.store import Attempt, Failure
 
 NOON = 20_000 * DAY_S + DAY_S // 2
