@@ -13,8 +13,6 @@ object is the last line.
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import json
 import os
 import shutil
@@ -32,6 +30,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from bench import served
 from bench.index_work import line_of
 
 PROJECTS: Final = 500
@@ -276,9 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     counts = (1_000, 5_000) if chosen.small else (20_000, 100_000)
     with dumb_pypi() as program:
         result = figures(*(measure(count, chosen.rounds, program) for count in counts))
-    # What is served is measured by a module of its own: `measure() -> dict[str, float]`.
-    if importlib.util.find_spec("bench.served"):
-        result |= importlib.import_module("bench.served").measure()
+    result |= served.measure().figures()
     show(Console(stderr=chosen.json), result, GOALS)
     if chosen.json:
         sys.stdout.write(json.dumps(result) + "\n")

@@ -111,7 +111,8 @@ class Publisher:
         index = self.tree
         done = refresh(index, self.upstream, projects, {*self.host.private_names, *private})
         with tree_lock(index):
-            changed = done.changed | self._web(None)
+            merged = {path.split("/")[1] for path in done.changed}
+            changed = done.changed | self._web(merged)
             if changed:
                 push(index.root, self.host)
         return replace(done, changed=changed)
@@ -144,7 +145,7 @@ class Publisher:
         merged = write_merged(self.tree, projects, self.host.private_names)
         return merged | self._web(projects)
 
-    def _web(self, projects: Collection[str] | None) -> frozenset[str]:
+    def _web(self, projects: Collection[str]) -> frozenset[str]:
         if not self.paths.database.exists():
             return build_site(self.tree, None, self.paths, self.nodes, projects)
         with closing(Store(self.paths.database)) as store:

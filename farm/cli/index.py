@@ -25,8 +25,10 @@ from farm.index.change import everything, prune, rollback, set_status
 from farm.index.crawl import crawl
 from farm.index.journal import Entry, read_journal
 from farm.index.lock import tree_lock
+from farm.index.refresh import write_merged
 from farm.index.retention import read_lock, superfluous
 from farm.paths import Paths
+from farm.site import build_site
 
 app = typer.Typer(no_args_is_help=True, help="Build, check and change an index.")
 
@@ -48,6 +50,7 @@ def index_build(
     tree = IndexTree(directory, url)
     with tree_lock(tree):
         changed = build_index(tree, projects, full=full)
+        changed |= write_merged(tree, projects) | build_site(tree, projects=projects)
     console.print(f"{len(changed)} files changed")
 
 
@@ -60,11 +63,19 @@ def index_crawl(
         result = crawl(url, None, session)
     if as_json:
         problems = [{"url": problem.url, "cause": problem.cause} for problem in result.problems]
-        print_json({"pages": result.pages, "files": dict(result.files), "problems": problems})
+        print_json(
+            {
+                "pages": result.pages,
+                "files": dict(result.files),
+                "elsewhere": sorted(result.elsewhere),
+                "problems": problems,
+            }
+        )
     else:
         for problem in result.problems:
             errors.print(f"error: {problem.url}: {problem.cause}", markup=False, soft_wrap=True)
-        say(f"{result.pages} pages, {len(result.files)} files, {len(result.problems)} problems")
+        elsewhere = f", {len(result.elsewhere)} files on other hosts (not read)" if result.elsewhere else ""
+        say(f"{result.pages} pages, {len(result.files)} files{elsewhere}, {len(result.problems)} problems")
     if result.problems:
         raise typer.Exit(ExitCode.PUBLISH)
 

@@ -64,6 +64,8 @@ class CrawlResult:
     files: Mapping[str, str]
     """Files that were downloaded and are what their page says, by name."""
     problems: tuple[Problem, ...]
+    elsewhere: frozenset[str] = frozenset()
+    """Files of merged pages that another host serves: their links have a hash, and were not followed."""
 
     @property
     def ok(self) -> bool:
@@ -114,6 +116,7 @@ class _Crawl:
     size: int = 0
     files: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    elsewhere: set[str] = field(default_factory=set)
     keys: tuple[Ed25519PublicKey, ...] | None = None
 
     def problem(self, url: str, cause: str) -> None:
@@ -218,10 +221,11 @@ class _Crawl:
     # -- files -----------------------------------------------------------------------------------------
 
     def file(self, page: str, link: _Link) -> None:
-        if urlsplit(link.url)[:2] != urlsplit(page)[:2]:
-            self.problem(page, f"{link.filename} is on another host: {link.url}")
-        elif link.sha256 is None:
+        if link.sha256 is None:
             self.problem(page, f"{link.filename} has no sha256")
+        elif urlsplit(link.url)[:2] != urlsplit(page)[:2]:
+            # Upstream's, on a merged page: its hash is promised here, its bytes are for upstream to serve.
+            self.elsewhere.add(link.filename)
         elif self.fetch is None or link.filename in self.fetch:
             self.whole_file(page, link)
         else:
@@ -369,4 +373,6 @@ def crawl(
             state.problem(
                 base, f"{filename}: published {sha256[:12]}, served {seen[:12] if seen else 'nothing'}"
             )
-    return CrawlResult(state.pages, state.size, dict(state.files), tuple(state.problems))
+    return CrawlResult(
+        state.pages, state.size, dict(state.files), tuple(state.problems), frozenset(state.elsewhere)
+    )

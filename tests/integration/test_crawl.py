@@ -76,7 +76,14 @@ def test_f09_dead_link_and_changed_bytes(url: str, tree: IndexTree) -> None:
 def test_f09_link_to_another_host(url: str, tree: IndexTree) -> None:
     page = tree.simple / "demo" / "index.html"
     page.write_text(page.read_text().replace("../../packages", "http://192.0.2.1/packages"))
-    assert "on another host" in causes(run(url))
+    assert "HTML and JSON differ in url" in causes(run(url))
+
+    data = page.with_name("index.json")
+    data.write_text(data.read_text().replace("../../packages", "http://192.0.2.1/packages"))
+    page.with_name("index.json.gz").unlink()
+    result = run(url, None, **{NATIVE: "0" * 64})
+    assert result.elsewhere == {NATIVE}
+    assert "served nothing" in causes(result), "what was published must be served by this host"
 
 
 def test_f15_published_files_must_be_served(url: str, tree: IndexTree) -> None:
