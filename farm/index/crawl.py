@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urldefrag, urljoin, urlsplit
 
@@ -208,6 +208,8 @@ class _Crawl:
         by_name = {link.filename: link for link in in_json}
         for link in links:
             other = by_name.get(link.filename, link)
+            if other.provenance is None:  # an index that does not know its address has none in JSON
+                other = replace(other, provenance=link.provenance)
             if link != other:
                 fields = [name for name in _Link.__slots__ if getattr(link, name) != getattr(other, name)]
                 self.problem(url, f"HTML and JSON differ in {', '.join(fields)} of {link.filename}")

@@ -132,7 +132,7 @@ def _entry(file: PublishedFile, base_url: str) -> dict[str, object]:
         entry["requires-python"] = file.requires_python
     if file.upload_time:
         entry["upload-time"] = file.upload_time
-    if file.has_provenance:
+    if file.has_provenance and base_url:  # PEP 740 has whole URLs in JSON, and clients insist
         entry["provenance"] = file.provenance_url(base_url)
     return entry
 
