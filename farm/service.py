@@ -14,31 +14,28 @@ from packaging.utils import canonicalize_name
 
 from farm import rebuild as rebuilding
 from farm import timeline
-from farm.cleanroom import CleanRoom, RoomError, Trial, proved
 from farm.dispatch import DEFAULT_POLICY, Dispatcher, Reporter, Tempo
 from farm.dispatch.experience import Experience
-from farm.dispatch.gates import Prove, may_be_staged
+from farm.dispatch.gates import Prove
 from farm.dispatch.sources import FETCHES
 from farm.errors import BusyError, FarmError, InputError, NodeError
 from farm.executor import Executor
 from farm.executor.ssh import SshExecutor, gather_s
 from farm.hosted import hosted_projects
 from farm.index import IndexTree
-from farm.nodes import CLEAN_ROOM, Facts, Fleet, IndexHost, Node, unfit
+from farm.nodes import Facts, Fleet, IndexHost, Node, unfit
 from farm.paths import Paths
 from farm.plan import Choice, JobSpec, Python, choose, job_spec, parse_requirements
 from farm.provenance.key import signing_key
+from farm.proving import prover
 from farm.publish import Publisher
 from farm.rebuild import Rebuilt
 from farm.recipe import load_recipe
 from farm.store import Failure, Job, State, Store, controller_lock
 from farm.timeline import Timeline
 from farm.upstream import Upstream
-from farm.verify import Allowances, Report, verify_wheel
-from farm.verify.debian import DebianPackages
 
 FOLLOW_S: Final = 0.5
-WITHOUT_ROOM: Final = f"or have wheels published unproved: {CLEAN_ROOM}: false for the inventory's index host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +136,7 @@ def dispatch(
     """
     index = fleet.require_index()
     publisher = Publisher(paths, index, fleet.builders, upstream.endpoint)
+    prove = prover(index, paths, lambda job: _fetch(job.spec, upstream, paths)) if index.clean_room else None
     done = run(
         specs,
         nodes=fleet.builders,
@@ -148,70 +146,13 @@ def dispatch(
         reporter=reporter,
         policy=policy,
         tempo=tempo,
-        prove=_prover(index, paths, upstream) if index.clean_room else None,
+        prove=prove,
     )
     try:
         publisher.tell()
     except FarmError as error:  # wheels are published; what failed can be read here, too
         reporter.note(f"the web pages do not tell of this run yet: {error.message}")
     return done
-
-
-def vet(wheels: Sequence[Path], *, index: IndexHost, paths: Paths, recipes: Path) -> Iterator[Report]:
-    """Put wheels that were built elsewhere through every gate, with what their recipes allow.
-
-    Where the index host wants it they are proved in the clean room, each with the others beside it: they are
-    to be published together.
-
-    Raises:
-        InputError: a file or a recipe can't be read.
-        RoomError: the clean room is not well.
-    """
-    packages = DebianPackages(paths.debian)
-    room = _room() if index.clean_room else None
-    for wheel in wheels:
-        recipe = load_recipe(recipes, wheel.name.partition("-")[0])
-        report = verify_wheel(wheel, allow=Allowances.of(recipe), packages=packages)
-        if room is not None and may_be_staged(report):
-            others = tuple(other for other in wheels if other != wheel)
-            trial = Trial(wheel, index.simple_url, recipe, beside=others, packages=packages)
-            report = proved(report, room, trial, paths.proof(wheel.name))
-        yield report
-
-
-def _room() -> CleanRoom:
-    """Return the clean room.
-
-    Raises:
-        RoomError: it is not well; better now than after hours of building.
-    """
-    room = CleanRoom.at()
-    try:
-        room.check()
-    except RoomError as error:
-        raise RoomError(error.message, hint=f"{error.hint}; {WITHOUT_ROOM}") from error
-    return room
-
-
-def _prover(index: IndexHost, paths: Paths, upstream: Upstream) -> Prove:
-    """Return what proves wheels by execution; dependencies come from the index that users have."""
-    room, packages = _room(), DebianPackages(paths.debian)
-
-    def prove(job: Job, wheel: Path, report: Report, beside: tuple[Path, ...]) -> Report:
-        recipe = job.spec.recipe
-        sdist = _tests_of(job, upstream, paths) if recipe.test_sources else None
-        trial = Trial(wheel, index.simple_url, recipe, job.spec.python, beside, sdist, packages)
-        return proved(report, room, trial, paths.proof(job.attempt_id))
-
-    return prove
-
-
-def _tests_of(job: Job, upstream: Upstream, paths: Paths) -> Path:
-    """Return a job's sdist, checked; usually it is still here."""
-    try:
-        return _fetch(job.spec, upstream, paths)
-    except FarmError as error:
-        raise RoomError(f"{job.job_id}: its tests can't be had: {error.message}", hint=error.hint) from error
 
 
 def run(

@@ -7,7 +7,6 @@ from typing import Annotated, Final
 
 import typer
 
-from farm import service
 from farm.cleanroom import CleanRoom, Trial, proved
 from farm.cli.care import To, registry_targets, upload
 from farm.cli.common import (
@@ -30,6 +29,7 @@ from farm.errors import ExitCode, InputError, WheelError
 from farm.nodes import read_fleet
 from farm.paths import REPOSITORY, Paths
 from farm.provenance.check import Beside, checked_beside, trusted_keys
+from farm.proving import vet
 from farm.recipe import load_recipe
 from farm.store import controller_lock
 from farm.verify import Report, verify_wheel
@@ -142,7 +142,7 @@ def publish(
     with controller_lock(paths.lock):
         pass  # who holds the farm is told now, not after minutes in the clean room
     failed = 0
-    for report in service.vet(wheels, index=index, paths=paths, recipes=recipes):
+    for report in vet(wheels, index=index, paths=paths, recipes=recipes):
         failed += not report.ok
         _show(report, everything=False)
     if failed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from farm.executor import ssh
 from tests.integration.clientkit import OLDEST_PIP, Client, make_client
 from tests.integration.farmkit import Farm
-from tests.integration.nodekit import install_farm_node
+from tests.integration.nodekit import Board, install_farm_node, kill_quietly, make_environment
 from tests.integration.sshkit import Sshd, free_port, keygen
 
 
@@ -59,3 +60,14 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Client]:
     folder = tmp_path_factory.mktemp("clients")
     wanted = {"pip-oldest": f"pip=={OLDEST_PIP}", "pip-newest": "pip", "uv-newest": "uv"}
     return {name: make_client(folder / name, name, what) for name, what in wanted.items()}
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Board]:
+    board = Board(tmp_path / "node", make_environment(tmp_path / "environments"))
+    yield board
+    for job in (board.root / "jobs").glob("[!.]*"):
+        board.ask("cancel", attempt=job.name)
+    for pid in tmp_path.glob("pids"):
+        for number in map(int, pid.read_text().split()):
+            kill_quietly(number, signal.SIGKILL)

@@ -32,6 +32,7 @@ FARM_NODE = Path(farm.node.__file__).with_name("__main__.py")
 BOARD_PYTHON = str(Path(sys.base_prefix, "bin/python3"))
 PYTHON = "cp313"
 WHEEL = "demo-1.0-cp313-cp313-linux_riscv64.whl"
+REPAIRED = WHEEL.replace("-linux_", "-manylinux_2_39_")
 PYPROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
 BACKEND = f"""
 import pathlib

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from farm import service
 from farm.cleanroom import CPUS, NO_WHEEL, VECTOR_LENGTH, CleanRoom, RoomError, Trial, prove
 from farm.nodes import Address, IndexHost
 from farm.paths import Paths
+from farm.proving import vet
 from farm.recipe import KnownFailure, Recipe
 from farm.verify.model import Gate, Verdict
 from tests.integration import trapkit
@@ -331,7 +331,7 @@ def test_wheels_that_are_published_together_are_proved_with_each_other(
     address = Address("index", "127.0.0.1", 9, "nobody", Path("/key"), Path("/hosts"))
     host = IndexHost(address, "/nosuch", index.removesuffix("/simple/"))
     (tmp_path / "base.yml").write_text("import_skip: {base: its helper is on the boards only}\n")
-    reports = service.vet([upper, base], index=host, paths=Paths(tmp_path / "state"), recipes=tmp_path)
+    reports = vet([upper, base], index=host, paths=Paths(tmp_path / "state"), recipes=tmp_path)
     seen = {report.wheel: [verdict.evidence for verdict in report.failures] for report in reports}
     assert list(seen) == [upper.name, base.name]
     assert "No module named 'absent'" in seen[upper.name][0]

@@ -12,7 +12,8 @@ from playwright.sync_api import Browser, Page, expect
 from farm.index import IndexTree, build_index
 from farm.site import build_site
 from tests.integration.browserkit import Watched, chromium, served
-from tests.integration.sitekit import PROJECTS, Site, make_site
+from tests.integration.sitekit import Site, make_site
+from tests.integration.siteprojects import PROJECTS
 
 pytestmark = pytest.mark.integration
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from farm.index import IndexTree, add_wheel, build_index
 from farm.site import build_site
 from farm.store import Failure, Store
-from tests.integration.sitekit import PROJECTS, Site, make_site
+from tests.integration.sitekit import Site, make_site
+from tests.integration.siteprojects import PROJECTS
 from tests.unit.plankit import spec
 from tests.unit.verify.wheelkit import NATIVE, write_wheel
 
