@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo clean-demo preflight test test-vm check venv lock
+.PHONY: demo clean-demo preflight test test-vm check lint venv lock
 
 demo: preflight
 	$(MAKE) --no-print-directory venv
@@ -20,7 +20,7 @@ preflight:
 	$(PYTHON) scripts/preflight.py
 
 test: preflight
-	$(MAKE) --no-print-directory check
+	$(MAKE) --no-print-directory lint
 	$(BIN)/ansible-playbook playbooks/controller.yml --extra-vars controller_for_tests=true
 	$(BIN)/pytest tests -m "not vm"
 
@@ -30,13 +30,15 @@ test-vm: preflight
 	$(BIN)/ansible-playbook playbooks/controller.yml
 	$(BIN)/pytest tests/vm
 
-check: $(STAMP)
+check: lint
+	$(BIN)/pytest -q tests/unit --no-header
+
+lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline -q
-	$(BIN)/pytest -q tests/unit --no-header
 
 # Resolved for all Pythons we support at once; hashes, so that a mirror can't slip in other bytes.
 lock: $(STAMP)

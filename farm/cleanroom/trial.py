@@ -97,13 +97,15 @@ def prove(room: CleanRoom, trial: Trial, log: Path) -> tuple[Verdict, ...]:
         verdicts = tuple(proof.verdicts(tag, python))
     with log.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    kept = f"; log {log} sha256 {sha256}"
-    return tuple(
-        replace(verdict, evidence=verdict.evidence + kept)
-        if verdict is verdicts[0] or not verdict.ok
-        else verdict
-        for verdict in verdicts
-    )
+
+    def told(verdict: Verdict) -> Verdict:
+        if verdict.ok and verdict is not verdicts[0]:
+            return verdict
+        # What passed is published, and nobody else is to know where this controller keeps its files.
+        where = log.name if verdict.ok else log
+        return replace(verdict, evidence=f"{verdict.evidence}; log {where} sha256 {sha256}")
+
+    return tuple(map(told, verdicts))
 
 
 def _opened(log: Path) -> BinaryIO:
