@@ -54,6 +54,8 @@ class Run:
 
     jobs: tuple[Job, ...]
     errors: tuple[FarmError, ...]
+    led: bool = False
+    """Whether it was this one that built and published, at least at the end."""
 
 
 def plan(
@@ -148,10 +150,11 @@ def dispatch(
         tempo=tempo,
         prove=prove,
     )
-    try:
-        publisher.tell()
-    except FarmError as error:  # wheels are published; what failed can be read here, too
-        reporter.note(f"the web pages do not tell of this run yet: {error.message}")
+    if done.led:
+        try:
+            publisher.tell()
+        except FarmError as error:  # wheels are published; what failed can be read here, too
+            reporter.note(f"the web pages do not tell of this run yet: {error.message}")
     return done
 
 
@@ -197,7 +200,7 @@ def run(
                     )
                     if store.jobs(ended=False):
                         dispatcher.run()
-                    return Run(tuple(map(store.job, wanted)), tuple(dispatcher.errors))
+                    return Run(tuple(map(store.job, wanted)), tuple(dispatcher.errors), led=True)
             except BusyError as error:
                 if follower.look(error):
                     return Run(tuple(map(store.job, wanted)), ())

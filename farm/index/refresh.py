@@ -56,7 +56,7 @@ def refresh(
         PublishError: the tree can't be read or written.
         BusyError: somebody else writes it, and does not end.
     """
-    hosted, private = tree.projects(), tuple(private)
+    hosted, private = tree.recorded(), tuple(private)
     wanted = hosted if projects is None else sorted({str(canonicalize_name(name)) for name in projects})
     for name in wanted:
         if name not in hosted:
@@ -81,7 +81,7 @@ def write_merged(
     What is not so any more loses its page and what was kept of upstream. Returns the files written or
     removed, relative to the tree.
     """
-    pages, hosted, private = upstream_pages(tree), set(tree.projects()), tuple(private)
+    pages, hosted, private = upstream_pages(tree), set(tree.recorded()), tuple(private)
     known = {*pages.projects(), *(path.parent.name for path in (tree.root / "merged").glob("*/index.*"))}
     wanted = hosted | known if projects is None else {str(canonicalize_name(name)) for name in projects}
     changed: set[str] = set()

@@ -153,23 +153,27 @@ def remaining(job: RunningJob, speed: float) -> float:
 
 
 def _in_order(items: Sequence[Item]) -> list[Item]:
-    """Return the items with each after all it waits for, else as they are.
+    """Return the items with each after all it waits for, else as they are; last, what waits for others.
 
-    Booked before what it waits for, a job would hold a place that it can't use yet; perhaps the only one.
+    Booked before what it waits for, a job would hold a place that it can't use yet; perhaps the only one. The
+    same holds for what waits for a job that is not to be planned: when it can start is not known.
     """
     by_id = {item.job.job_id: item for item in items}
     ordered: dict[str, Item] = {}
+    blocked: set[str] = set()
 
     def add(item: Item, path: frozenset[str]) -> None:
         name = item.job.job_id
         for before in sorted(item.job.after):
             if before in by_id and before not in ordered and before not in path:
                 add(by_id[before], path | {name})
+        if any(before not in by_id or before in blocked for before in item.job.after):
+            blocked.add(name)
         ordered.setdefault(name, item)
 
     for item in items:
         add(item, frozenset({item.job.job_id}))
-    return list(ordered.values())
+    return sorted(ordered.values(), key=lambda item: item.job.job_id in blocked)
 
 
 @dataclass(frozen=True, slots=True)

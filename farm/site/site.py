@@ -127,7 +127,7 @@ class _Site:
 
     def projects(self, asked: Collection[str] | None) -> HomePage:
         """Write the pages of projects, and return the home page that lists them."""
-        names = self.tree.projects()
+        names = self.tree.recorded()
         old = {} if asked is None else self.old_rows()
         history = self.history or History()
         mine = _by_project(history)

@@ -13,11 +13,11 @@ import pytest
 
 from farm import cli
 from farm.cleanroom import CleanRoom
-from farm.cli import jobs, nodes, wheels
+from farm.cli import common, jobs, nodes, wheels
 from farm.errors import ExitCode
 from farm.nodes import Address, IndexHost, Node
 from farm.paths import Paths
-from farm.publish import Published
+from farm.publish import Published, Publisher
 from farm.store import Failure, Mark, State, Store, controller_lock
 from tests.unit.plankit import spec
 from tests.unit.verify.wheelkit import EM_X86_64, MODULE, NATIVE, make_elf, write_wheel
@@ -202,14 +202,15 @@ def test_publish_says_why_a_wheel_is_not_published(farm: Farm, monkeypatch: pyte
 
 
 def test_publish_follows_the_recipe(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wheels, "read_fleet", lambda _path: FLEET)
+    for module in (common, wheels):
+        monkeypatch.setattr(module, "read_fleet", lambda _path: FLEET)
     done: list[str] = []
 
-    def published(files: list[Path], *_: object) -> Published:
+    def published(_self: Publisher, files: list[Path]) -> Published:
         done.extend(file.name for file in files)
         return Published(tuple(done), 1, len(done))
 
-    monkeypatch.setattr(wheels, "publish_wheels", published)
+    monkeypatch.setattr(Publisher, "publish", published)
     (farm.directory / "left.yml").write_text("keep_files: {'left/x.pyc': its source is lost}\n")
     wheel = write_wheel(
         farm.directory, NATIVE.replace("demo", "left"), files={"left/x.pyc": b"", MODULE: make_elf()}

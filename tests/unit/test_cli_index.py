@@ -52,8 +52,14 @@ def test_the_journal_is_shown(state: Path) -> None:
 
 def test_build_of_one_project(state: Path) -> None:
     tree = Paths(state).tree
+    run("index", "build", tree)
+    assert (tree / "project/demo/index.html").exists(), "the web pages, too"
     assert run("index", "build", tree) == "0 files changed\n"
     write_wheel(tree / "packages" / "demo", "demo-1.3-py3-none-any.whl")
-    assert run("index", "build", tree, "--project", "Demo") == "5 files changed\n"
+    (tree / "packages" / "other").mkdir()
+    write_wheel(tree / "packages" / "other", "other-1.0-py3-none-any.whl")
+    assert run("index", "build", tree, "--project", "Demo") != "0 files changed\n"
+    assert "demo-1.3" in (tree / "simple/demo/index.html").read_text()
+    assert not (tree / "simple/other").exists()
     with pytest.raises(InputError, match="no folder packages"):
         run("index", "build", state)
