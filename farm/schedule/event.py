@@ -108,10 +108,16 @@ class Event:
     def _whole(self) -> None:
         profiles = {name: self._profile(name) for name in self._loads}
         able = {item.job.job_id: self._able_of(item.job) for item in self._items}
+        ends = {
+            job.job_id: remaining(job, self._loads[name].node.speed)
+            for name, jobs in self._running.items()
+            for job in jobs
+        }
 
         def trial(deadline: float, style: Style, floors: Mapping[str, float]) -> _Trial:
             copies = {name: profile.copy() for name, profile in profiles.items()}
-            return _Trial(Planner(copies, deadline, style, floors).plan(self._items, able), copies)
+            planner = Planner(copies, deadline, style, floors, ends)
+            return _Trial(planner.plan(self._items, able), copies)
 
         deadline = self._deadline()
         if any(item.cold for item in self._items):

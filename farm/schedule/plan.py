@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -152,11 +152,11 @@ def remaining(job: RunningJob, speed: float) -> float:
     return max(left, OVERDUE * (job.estimate.spread - 1) * job.elapsed_s, 1.0)
 
 
-def _in_order(items: Sequence[Item]) -> list[Item]:
+def _in_order(items: Sequence[Item], known: Container[str]) -> list[Item]:
     """Return the items with each after all it waits for, else as they are; last, what waits for others.
 
     Booked before what it waits for, a job would hold a place that it can't use yet; perhaps the only one. The
-    same holds for what waits for a job that is not to be planned: when it can start is not known.
+    same holds for what waits for a job that is neither here nor ``known``: when it can start is not known.
     """
     by_id = {item.job.job_id: item for item in items}
     ordered: dict[str, Item] = {}
@@ -167,7 +167,8 @@ def _in_order(items: Sequence[Item]) -> list[Item]:
         for before in sorted(item.job.after):
             if before in by_id and before not in ordered and before not in path:
                 add(by_id[before], path | {name})
-        if any(before not in by_id or before in blocked for before in item.job.after):
+        lost = [before for before in item.job.after if before not in by_id and before not in known]
+        if lost or not blocked.isdisjoint(item.job.after):
             blocked.add(name)
         ordered.setdefault(name, item)
 
@@ -212,11 +213,15 @@ class Planner:
         deadline_s: float,
         style: Style,
         floors_s: Mapping[str, float] = MappingProxyType({}),
+        ends_s: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """Book on ``profiles``, which are changed; jobs with a floor, by id, are given at least that time."""
+        """Book on ``profiles``, which are changed.
+
+        Jobs with a floor, by id, are given at least that time; ``ends_s`` has when running jobs end.
+        """
         self._profiles, self._deadline, self._style = profiles, deadline_s, style
         self._floors = floors_s
-        self._ends: dict[str, float] = {}
+        self._ends = dict(ends_s)
 
     def plan(self, items: Sequence[Item], able: Mapping[str, Sequence[str]]) -> Plan:
         """Place all items; ``able`` has the names of the nodes for each job id."""
@@ -229,7 +234,7 @@ class Planner:
         )
         bookings: list[Booking] = []
         end = late = 0.0
-        for item in _in_order(order):
+        for item in _in_order(order, self._ends):
             if booking := self._place(item, able[item.job.job_id]):
                 bookings.append(booking)
                 self._ends[item.job.job_id] = booking.end_s
