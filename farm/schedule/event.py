@@ -108,11 +108,9 @@ class Event:
     def _whole(self) -> None:
         profiles = {name: self._profile(name) for name in self._loads}
         able = {item.job.job_id: self._able_of(item.job) for item in self._items}
-        ends = {
-            job.job_id: remaining(job, self._loads[name].node.speed)
-            for name, jobs in self._running.items()
-            for job in jobs
-        }
+        cold = any(item.cold for item in self._items)
+        # Where costs are guessed, so are these ends: nothing is booked on the strength of them.
+        ends = {} if cold else self._ends()
 
         def trial(deadline: float, style: Style, floors: Mapping[str, float]) -> _Trial:
             copies = {name: profile.copy() for name, profile in profiles.items()}
@@ -120,7 +118,7 @@ class Event:
             return _Trial(planner.plan(self._items, able), copies)
 
         deadline = self._deadline()
-        if any(item.cold for item in self._items):
+        if cold:
             best = min((trial(deadline, style, {}) for style in COLD), key=lambda found: found.plan.score)
         else:
             kinds = self._kinds()
@@ -128,6 +126,14 @@ class Event:
             best = _earliest(deadline, lambda tried: trial(tried, WARM, floors))
         self._profiles = best.profiles
         self._start(best.plan)
+
+    def _ends(self) -> dict[str, float]:
+        """Return when running jobs are expected to end."""
+        return {
+            job.job_id: remaining(job, self._loads[name].node.speed)
+            for name, jobs in self._running.items()
+            for job in jobs
+        }
 
     def _in_chunks(self) -> None:
         deadline = self._deadline()
