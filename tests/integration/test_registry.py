@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from farm import cli
-from farm.cli import wheels
+from farm.cli import common, wheels
 from farm.errors import ExitCode, InputError, PublishError
-from farm.index.tree import IndexTree, add_wheel
+from farm.index.tree import add_wheel
 from farm.nodes import Address, IndexHost
-from farm.paths import Paths
-from farm.publish import Published
+from farm.publish import Published, Publisher
 from farm.registry import Fate, Registry, Sent, token_of, upload
 from farm.upstream import sha256_of
 from tests.integration.registrykit import LOST, Server, serving
@@ -164,14 +163,16 @@ def test_farm_publish_to_a_registry(
     )
     monkeypatch.setenv("FARM_STATE", str(tmp_path / "state"))
     address = Address("wheels", "127.0.0.1", 22, "u", tmp_path, tmp_path)
-    fleet = type("F", (), {"require_index": lambda _: IndexHost(address, "/srv", server.url)})()
-    monkeypatch.setattr(wheels, "read_fleet", lambda _: fleet)
+    fleet = type(
+        "F", (), {"require_index": lambda _: IndexHost(address, "/srv", server.url), "builders": ()}
+    )()
+    for module in (common, wheels):
+        monkeypatch.setattr(module, "read_fleet", lambda _: fleet)
 
-    def publish(files: Iterable[Path], paths: Paths, _: IndexHost) -> Published:
-        tree = IndexTree(paths.tree)
-        return Published(tuple(add_wheel(tree, file).filename for file in files), 0, 0)
+    def publish(publisher: Publisher, files: Iterable[Path]) -> Published:
+        return Published(tuple(add_wheel(publisher.tree, file).filename for file in files), 0, 0)
 
-    monkeypatch.setattr(wheels, "publish_wheels", publish)
+    monkeypatch.setattr(Publisher, "publish", publish)
 
     def farm(*arguments: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["farm", *map(str, arguments)])
