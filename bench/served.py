@@ -86,7 +86,7 @@ def measure(rounds: int = 15) -> Served:
 
 def throughput(folder: Path, rounds: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return requests a second of our site and of bare nginx."""
-    site = Site(folder)
+    site = Site(folder, workers=2)
     site.publish(*(f"demo-1.{n}-cp313-cp313-manylinux_2_39_riscv64.whl" for n in range(FILES)))
     plain = folder / "plain/simple/demo"
     plain.mkdir(parents=True)

@@ -38,10 +38,12 @@ class Site:
     """A published tree and the server in front of it."""
 
     directory: Path
+    workers: int = 1
+    """More than one write the log out of order: each has a buffer of its own."""
     nginx: Nginx = field(init=False)
 
     def __post_init__(self) -> None:
-        self.nginx = Nginx(self.directory)
+        self.nginx = Nginx(self.directory, workers=self.workers)
 
     @property
     def url(self) -> str:

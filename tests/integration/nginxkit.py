@@ -25,6 +25,7 @@ class Nginx:
     directory: Path
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    workers: int = 2
 
     @property
     def url(self) -> str:
@@ -61,7 +62,8 @@ class Nginx:
         # The test's folders are closed to nginx's usual user; without root, that line would be a warning.
         user = "user root;\n" if os.geteuid() == 0 else ""
         (self.directory / "nginx.conf").write_text(
-            f"{user}daemon off;\nworker_processes 2;\npid {self.directory}/pid;\nerror_log {self.log};\n"
+            f"{user}daemon off;\nworker_processes {self.workers};\n"
+            f"pid {self.directory}/pid;\nerror_log {self.log};\n"
             f"events {{}}\nhttp {{\naccess_log off;\n{places}include {self.directory}/site.conf;\n}}\n"
         )
 
