@@ -32,7 +32,7 @@ class HostedProject:
 
 def hosted_projects(tree: IndexTree) -> list[HostedProject]:
     """Return all projects of a tree; one that has no record yet is active, and nothing of it is yanked."""
-    return [_hosted(tree, name) for name in tree.recorded()]
+    return [_hosted(tree, name) for name in tree.projects()]
 
 
 def _hosted(tree: IndexTree, name: str) -> HostedProject:
