@@ -10,8 +10,8 @@ from urllib.parse import quote
 from packaging.version import InvalidVersion, Version
 
 from farm.errors import WheelError
-from farm.index.filename import build_order, parse, version_of
 from farm.provenance.names import PROVENANCE
+from farm.wheel_name import build_order, parse_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,11 +89,11 @@ class PublishedFile:
     def sort_key(self) -> tuple[Version, tuple[int, str], str]:
         """Order by version, then by build tag, then by name; what has no version comes first."""
         try:
-            version = version_of(self.version)
+            version = Version(self.version)
         except InvalidVersion:  # an old file of another index
             version = _NO_VERSION
         try:
-            build = parse(self.filename).build
+            build = parse_name(self.filename).build
         except WheelError:  # an sdist
             build = ""
         return (version, build_order(build), self.filename)
