@@ -24,6 +24,7 @@ from farm.nodes import unfit
 from farm.plan import JobSpec
 from farm.recipe import DEFAULT
 from farm.upstream import sha256_of
+from tests.httpkit import serving
 from tests.integration.conformance import started
 from tests.integration.hostile import GOT, STOPPED, Hostile, said, thief
 from tests.integration.nodekit import PYTHON, WHEEL, Board, make_environment, make_sdist, make_tar
@@ -219,12 +220,8 @@ def pypi(tmp_path: Path) -> Iterator[Pypi]:
     pypi = Pypi(tmp_path / "pypi")
     for name in ("kit_base", "kit_extra"):
         pypi.add(f"{name}-1.0-py3-none-any.whl")
-    thread = threading.Thread(target=pypi.server.serve_forever)
-    thread.start()
-    yield pypi
-    pypi.server.shutdown()
-    pypi.server.server_close()
-    thread.join()
+    with serving(pypi.server):
+        yield pypi
 
 
 def test_requirements_are_fetched_and_only_a_recipe_s_reason_opens_the_build(
