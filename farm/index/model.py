@@ -50,6 +50,8 @@ class PublishedFile:
     """None: it is not yanked; else the reason, which may be empty (PEP 592)."""
     url: str = ""
     """Absolute, of a file of another index; empty: ours, in ``packages/``."""
+    provenance: str = ""
+    """URL of PEP 740's provenance object of a file of another index; empty: it has none there."""
 
     @classmethod
     def from_wheel(cls, path: Path) -> PublishedFile:
@@ -81,8 +83,10 @@ class PublishedFile:
         """Return where its provenance is, if it has one.
 
         PEP 740 wants a whole URL; where the index does not know its own (``base_url`` is empty), it is
-        relative to the project page.
+        relative to the project page. Another index's files have theirs where that index says.
         """
+        if self.url:
+            return self.provenance or None
         return f"{base_url or '../../'}{self.path}{PROVENANCE}" if self.has_provenance else None
 
     @property

@@ -70,7 +70,11 @@ def test_f09_link_to_another_host(url: str, tree: IndexTree) -> None:
     data = page.with_name("index.json")
     data.write_text(data.read_text().replace("../../packages", "http://192.0.2.1/packages"))
     page.with_name("index.json.gz").unlink()
+    theirs = "http://192.0.2.1/provenance"
+    page.write_text(page.read_text().replace(" data-size", f' data-provenance="{theirs}" data-size'))
+    data.write_text(data.read_text().replace('"size"', f'"provenance":"{theirs}","size"'))
     result = run(url, None, **{NATIVE: "0" * 64})
+    assert "provenance" not in causes(result), "it is not for our keys to prove"
     assert result.elsewhere == {NATIVE}
     assert "served nothing" in causes(result), "what was published must be served by this host"
 
