@@ -169,3 +169,15 @@ def test_outdated(site: Path, tree: IndexTree, tmp_path: Path, upstream: str) ->
     assert "upstream has a newer version" in done.stdout
     assert "farm dispatch demo --python 3.13" in done.stdout
     assert farm("--python", "3.14").stdout == "nothing is outdated\n"
+
+
+def test_plan_of_everything_is_a_dispatch_of_everything_foretold(
+    site: Path, tree: IndexTree, tmp_path: Path, upstream: str
+) -> None:
+    command = [*FARM, "plan", "--all", "-i", str(site), "--upstream", upstream, "--json"]
+    done = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, check=False)
+    planned = {item["requirement"]: item for item in json.loads(done.stdout)}
+    assert set(planned) == {"Demo==1.0", "msgspec", *tree.projects()} - {"demo"}, "what is wanted holds"
+    assert (planned["Demo==1.0"]["version"], planned["Demo==1.0"]["build"]) == ("1.0", True)
+    assert "no such project" in planned["other"]["reason"]
+    assert done.returncode == ExitCode.UPSTREAM
