@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -338,6 +339,8 @@ def test_compile_helpers_are_reached_and_nothing_else(board: Board, prey: Prey, 
 
 
 def test_over_ssh_the_inventory_decides(sshd: Sshd, farm_node: Path, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "environments")
+    make_environment(tmp_path / "environments", sealed=True)
     sdist = tmp_path / "demo-1.0.tar.gz"
     sdist.write_bytes(make_sdist())
     spec = JobSpec("demo", "1.0", PYTHON, sdist.name, "", sha256_of(sdist), DEFAULT)
