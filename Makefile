@@ -22,7 +22,7 @@ preflight:
 test: preflight
 	$(MAKE) --no-print-directory lint
 	$(BIN)/ansible-playbook playbooks/controller.yml --extra-vars controller_for_tests=true
-	$(BIN)/pytest tests -m "not vm"
+	$(BIN)/pytest tests -m "not vm" --durations 20
 
 # The sandbox on Debian's own riscv64 kernel, in a virtual machine.
 test-vm: preflight
