@@ -37,6 +37,7 @@ from urllib3.util import Retry
 from farm.errors import HashMismatchError, UpstreamError
 
 TIMEOUT_S: Final = 60
+_ABSENT: Final = frozenset({requests.codes.not_found, requests.codes.gone})
 _CHUNK: Final = 1 << 20
 
 
@@ -160,6 +161,12 @@ def download(http: requests.Session, url: str, target: Path, most_bytes: int | N
             f"{url}: {error}", hint="check the network and the disk, then run it again"
         ) from error
     return digest.hexdigest()
+
+
+def is_absent(error: UpstreamError) -> bool:
+    """Tell whether a download failed because the server has no such file."""
+    cause = error.__cause__
+    return isinstance(cause, requests.HTTPError) and cause.response.status_code in _ABSENT
 
 
 def expect_sha256(what: str, expected: str, actual: str) -> None:

@@ -72,6 +72,8 @@ def _show(done: Refreshed, upstream: str, *, as_json: bool) -> None:
             markup=False,
             soft_wrap=True,
         )
+    if done.warning:
+        errors.print(f"warning: {done.warning}", markup=False, soft_wrap=True)
     if as_json:
         print_json(
             {

@@ -15,6 +15,7 @@ from farm.nodes import Node
 from farm.paths import Paths
 from farm.site.boards import boards_page
 from farm.site.builds import build_page, read_log
+from farm.site.downloads import Counted, kept_counts, statistics_page
 from farm.site.history import History, attempt_id, build_path
 from farm.site.home import NEVER, feed_entries, feed_id, home_page, newest_time, search_json, snippets
 from farm.site.model import HomePage, ProjectRow, Upstream
@@ -31,6 +32,8 @@ STATUS_WORDS: Final = {
     ProjectStatus.QUARANTINED: "Installers are told not to use it.",
     ProjectStatus.DEPRECATED: "Use something else in its place.",
 }
+MOST_NAMES: Final = 25
+"""How many projects, installers, ... the page of downloads shows; its JSON has all."""
 _HOME: Final = TypeAdapter(HomePage)
 
 
@@ -54,12 +57,14 @@ def build_site(
     Raises:
         PublishError: a page can't be written, or a folder of the tree is not named as a project is.
     """
-    site = _Site(tree, Writer(tree.root), History.of(store) if store else None, paths)
+    history = History.of(store) if store else None
+    site = _Site(tree, Writer(tree.root), history, paths, kept_counts(tree.root))
     site.static()
     asked = None if projects is None else {str(canonicalize_name(name)) for name in projects}
     site.builds(asked)
     home = site.projects(asked)
     site.farm(nodes)
+    site.statistics(home)
     site.home(home)
     return frozenset(site.writer.changed)
 
@@ -70,6 +75,7 @@ class _Site:
     writer: Writer
     history: History | None
     paths: Paths | None
+    counted: Counted | None
 
     def static(self) -> None:
         files = sorted(path for path in STATIC.iterdir() if path.is_file())
@@ -136,14 +142,16 @@ class _Site:
         for name in names:
             builds = mine.get(name, Builds({}, ()))
             news = any(self.stale(job_id, project_path(name)) for job_id in builds.jobs)
-            if asked is not None and name in old and name not in asked and not news:
+            same = name in old and old[name].downloads == (self.counted.of(name) if self.counted else None)
+            if asked is not None and same and name not in asked and not news:
                 rows.append(old[name])
                 continue
             index = read_project(self.tree, name)
             if index.files:
                 rows.append(self.project(index, builds, shelf))
         self.writer.keep_only("project", {row.project for row in rows})
-        return home_page(rows, self.tree.base_url, signed=self.tree.keys.is_file())
+        downloads = self.counted.of_all() if self.counted else None
+        return home_page(rows, self.tree.base_url, signed=self.tree.keys.is_file(), downloads=downloads)
 
     def project(self, index: ProjectIndex, builds: Builds, shelf: Shelf) -> ProjectRow:
         newest = newest_version(index.files)
@@ -152,10 +160,10 @@ class _Site:
         own = project_path(index.project)
         versions = {file.version for file in index.files}
         # The project's own page comes first, but it links to the others: it is written last.
-        for page in reversed(list(project_pages(index, about, upstream, builds, shelf))):
+        for page in reversed(list(project_pages(index, about, upstream, builds, shelf, self.counted))):
             self.page("project.html", page, page.path, own_path=own, status_words=STATUS_WORDS)
         self.writer.keep_only(unquote(own).rstrip("/"), {*versions, "index.html", "index.json"})
-        return project_row(index, about)
+        return project_row(index, about, self.counted)
 
     def upstream(self, project: str) -> Upstream | None:
         path = self.tree.root / "upstream" / f"{project}.json"
@@ -173,7 +181,16 @@ class _Site:
             return {}
         return {row.project: row for row in page.projects}
 
-    # -- the farm, and the home page ----------------------------------------------------------------
+    # -- downloads, the farm, and the home page -----------------------------------------------------
+
+    def statistics(self, home: HomePage) -> None:
+        """Write the page of downloads; where none are counted, there is none."""
+        if self.counted is None:
+            self.writer.keep_only("statistics", ())
+            return
+        paths = {row.project: row.path for row in home.projects}
+        page = statistics_page(self.counted, paths)
+        self.page("statistics.html", page, "statistics/", most=MOST_NAMES)
 
     def farm(self, nodes: Sequence[Node]) -> None:
         """Write the pages of boards and of the farm's state."""
@@ -185,7 +202,8 @@ class _Site:
     def home(self, page: HomePage) -> None:
         """Write what lists everything, after everything."""
         self.writer.write("search.json", search_json(page))
-        self.page("home.html", page, "", snippets=snippets(page.base_url))
+        days = len(self.counted.days) if self.counted else 0
+        self.page("home.html", page, "", snippets=snippets(page.base_url), counted_days=days)
         updated = newest_time(page.newest) or NEVER
         entries, identity = feed_entries(page), feed_id(page.base_url)
         feed = render(

@@ -7,7 +7,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +21,7 @@ from farm.index import IndexTree, ProjectStatus, read_project
 from farm.index.change import prune, rollback, set_status, yank
 from farm.index.crawl import crawl
 from farm.index.lock import tree_lock
+from farm.index.stats import Client, Download, State, publish
 from farm.nodes import IndexHost
 from farm.paths import Paths
 from farm.publish import Publisher
@@ -162,6 +164,31 @@ def test_publish_and_change_with_a_key_that_can_only_write(site: Site) -> None:
     with pytest.raises(PublishError, match="published with other content"):
         site.publisher.publish([again])
     assert (site.served / "stats" / "today.json").exists()
+
+
+def test_what_the_index_host_counted_comes_to_the_pages(site: Site) -> None:
+    site.publisher.publish([site.wheel(NATIVE)])
+    page = site.served / "project/demo/index.html"
+    assert "Downloads" not in page.read_text()
+    state = State()
+    for day in ("2026-11-20", "2026-11-21"):
+        state.count(Download(day, "demo", "1.0", Client("uv 0.13", "3.13", "riscv64")))
+    publish(state, site.served / "stats", date(2026, 11, 22))
+    publisher = replace(site.publisher, upstream=f"{site.host.url}none/")
+    assert publisher.refresh().warning == ""
+    assert "2 from" in page.read_text()
+    assert "uv 0.13" in (site.served / "statistics/index.html").read_text()
+    assert publisher.refresh().changed == frozenset()
+    # Nonsense stops nothing: what was known stays, and it is said.
+    (site.served / "stats/recent.json").write_text("{}")
+    done = publisher.refresh()
+    assert "older counts of downloads: http://127.0.0.1" in done.warning
+    assert done.changed == frozenset()
+    # Who counts no more has no statistics, here and there.
+    (site.served / "stats/recent.json").unlink()
+    assert publisher.refresh().warning == ""
+    assert "Downloads" not in page.read_text()
+    assert not (site.served / "statistics/index.html").exists()
 
 
 def test_the_key_can_do_nothing_else(site: Site) -> None:

@@ -63,6 +63,7 @@ def pages(root: Path) -> list[str]:
         f"build/{hostile}/",
         "boards/",
         "status/",
+        "statistics/",
     ]
 
 

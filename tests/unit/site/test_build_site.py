@@ -38,7 +38,17 @@ def snapshot(root: Path) -> dict[str, bytes]:
 
 def mine(root: Path) -> dict[str, bytes]:
     """Return the pages of the site, and not those of the index."""
-    parts = {"project", "build", "boards", "status", "static", "index.html", "index.json", "search.json"}
+    parts = {
+        "project",
+        "build",
+        "boards",
+        "status",
+        "statistics",
+        "static",
+        "index.html",
+        "index.json",
+        "search.json",
+    }
     return {path: data for path, data in snapshot(root).items() if path.split("/")[0] in parts | {"feed.xml"}}
 
 
