@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import requests
@@ -158,10 +159,18 @@ class Publisher:
         return merged | self._web(projects)
 
     def _web(self, projects: Collection[str]) -> frozenset[str]:
+        build = partial(
+            build_site,
+            self.tree,
+            paths=self.paths,
+            nodes=self.nodes,
+            projects=projects,
+            logs=self.host.publish_logs,
+        )
         if not self.paths.database.exists():
-            return build_site(self.tree, None, self.paths, self.nodes, projects)
+            return build()
         with closing(Store(self.paths.database)) as store:
-            return build_site(self.tree, store, self.paths, self.nodes, projects)
+            return build(store=store)
 
 
 def check(host: IndexHost, projects: Collection[str], expected: Mapping[str, str]) -> int:

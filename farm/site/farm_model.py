@@ -46,6 +46,11 @@ class BuildPage:
     log: tuple[str, ...]
     log_bytes: int
     log_path: str
+    proof_bytes: int
+    proof_path: str
+    """Of the clean room's log; empty: the wheel was not proved, or the log is not published."""
+    logs_withheld: bool
+    """Whether the operator keeps logs to himself."""
     others: tuple[BuildRow, ...]
     """The job's other attempts."""
 

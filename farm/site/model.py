@@ -153,6 +153,8 @@ class Wheel:
     """Why its provenance does not hold; empty: it does, or there is none."""
     build: str
     """Path of the page of its build; empty: there is none."""
+    proof: str
+    """Path of the clean room's log of it; empty: there is none, or it is not published."""
     beside: tuple[Link, ...]
 
     @property

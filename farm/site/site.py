@@ -14,10 +14,11 @@ from farm.index import IndexTree, ProjectIndex, ProjectStatus, read_project
 from farm.nodes import Node
 from farm.paths import Paths
 from farm.site.boards import boards_page
-from farm.site.builds import build_page, read_log
+from farm.site.builds import build_page
 from farm.site.downloads import Counted, kept_counts, statistics_page
 from farm.site.history import History, attempt_id, build_path
 from farm.site.home import NEVER, feed_entries, feed_id, home_page, newest_time, search_json, snippets
+from farm.site.logs import Logs
 from farm.site.model import HomePage, ProjectRow, Upstream
 from farm.site.project import Builds, newest_version, project_pages, project_path, project_row
 from farm.site.render import STATIC, render, twin
@@ -43,6 +44,8 @@ def build_site(
     paths: Paths | None = None,
     nodes: Sequence[Node] = (),
     projects: Collection[str] | None = None,
+    *,
+    logs: bool = True,
 ) -> frozenset[str]:
     """Write the pages that changed and return their paths, removed ones included, relative to the tree.
 
@@ -53,16 +56,18 @@ def build_site(
         nodes: the boards of the inventory.
         projects: those known to have changed; None: all are looked at. Those of which the store has news
             are made again, too.
+        logs: whether logs of builds and proofs are published; if not, those that are there go.
 
     Raises:
         PublishError: a page can't be written, or a folder of the tree is not named as a project is.
     """
     history = History.of(store) if store else None
-    site = _Site(tree, Writer(tree.root), history, paths, kept_counts(tree.root))
+    kept = Logs(tree, paths, logs)
+    site = _Site(tree, Writer(tree.root), history, kept, kept_counts(tree.root))
     site.static()
     asked = None if projects is None else {str(canonicalize_name(name)) for name in projects}
-    site.builds(asked)
-    home = site.projects(asked)
+    told = site.builds(asked) | kept.write_proofs(site.writer)
+    home = site.projects(None if asked is None else asked | told)
     site.farm(nodes)
     site.statistics(home)
     site.home(home)
@@ -74,7 +79,7 @@ class _Site:
     tree: IndexTree
     writer: Writer
     history: History | None
-    paths: Paths | None
+    logs: Logs
     counted: Counted | None
 
     def static(self) -> None:
@@ -93,31 +98,34 @@ class _Site:
 
     # -- builds -------------------------------------------------------------------------------------
 
-    def builds(self, asked: Collection[str] | None) -> None:
-        """Write the pages of attempts, and their logs before them."""
+    def builds(self, asked: Collection[str] | None) -> set[str]:
+        """Write the pages of attempts, their logs before them; return projects whose logs came or went."""
         if self.history is None:
-            return
+            return set()
+        told = set()
         by_job: dict[str, list[str]] = {}
         for attempt in self.history.attempts:
             by_job.setdefault(attempt.job_id, []).append(attempt_id(attempt))
         known = {attempt_id(attempt): attempt for attempt in self.history.attempts}
         for name, attempt in known.items():
-            job = self.history.jobs[attempt.job_id]
-            if (
-                asked is not None
-                and attempt.project not in asked
-                and not self.stale(job.job_id, build_path(name))
-            ):
+            job, named = self.history.jobs[attempt.job_id], asked is None or attempt.project in asked
+            other_logs = self.logs.stale(name)
+            if not (named or other_logs or self.stale(job.job_id, build_path(name))):
                 continue
-            text = read_log(self.paths.log(name)) if self.paths else b""
-            if text:
-                self.writer.write(f"build/{name}/log.txt", text)
+            if other_logs:
+                told.add(attempt.project)
+            logs = self.logs.of_attempt(name)
+            for file, text in logs.files.items():
+                self.writer.write(f"build/{name}/{file}", text)
             others = [known[other] for other in by_job[attempt.job_id] if other != name]
             wheel = self.tree.packages / attempt.project / (job.wheel or "-")
-            page = build_page(attempt, job, others, text, published=wheel.is_file())
+            page = build_page(attempt, job, others, logs, published=wheel.is_file())
             self.page("build.html", page, page.path)
-        if asked is None:
+            self.writer.keep_only(f"build/{name}", {"index.html", "index.json", *logs.files})
+        # What nobody knows of any more may have a log, too.
+        if asked is None or not self.logs.public:
             self.writer.keep_only("build", known.keys())
+        return told
 
     def stale(self, job_id: str, path: str) -> bool:
         """Return whether the store may know more of a job than a page says."""
@@ -196,7 +204,7 @@ class _Site:
         """Write the pages of boards and of the farm's state."""
         if self.history is None:
             return
-        self.page("boards.html", boards_page(self.history, nodes, self.paths), "boards/")
+        self.page("boards.html", boards_page(self.history, nodes, self.logs.paths), "boards/")
         self.page("status.html", status_page(self.history), "status/")
 
     def home(self, page: HomePage) -> None:

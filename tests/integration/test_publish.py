@@ -191,6 +191,18 @@ def test_what_the_index_host_counted_comes_to_the_pages(site: Site) -> None:
     assert not (site.served / "statistics/index.html").exists()
 
 
+def test_logs_leave_the_index_host_when_the_inventory_says_so(site: Site) -> None:
+    site.paths.logs.mkdir(parents=True)
+    site.paths.proof(NATIVE).write_text("imported demo\n")
+    site.publisher.publish([site.wheel(NATIVE)])
+    proof = site.served / f"proof/{NATIVE}.txt"
+    assert proof.read_text() == "imported demo\n"
+    silent = replace(site.publisher, host=replace(site.host, publish_logs=False))
+    silent.tell()
+    assert not proof.exists()
+    assert "proof" not in (site.served / "project/demo/index.html").read_text()
+
+
 def test_the_key_can_do_nothing_else(site: Site) -> None:
     site.publisher.publish([site.wheel(NATIVE)])
     address = site.host.address
