@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -15,14 +16,16 @@ from pathlib import Path
 
 import pytest
 import requests
+from typer.testing import CliRunner
 
+from farm.cli import app, common
 from farm.errors import BusyError, PublishError
 from farm.index import IndexTree, ProjectStatus, read_project
 from farm.index.change import prune, rollback, set_status, yank
 from farm.index.crawl import crawl
 from farm.index.lock import tree_lock
 from farm.index.stats import Client, Download, State, publish
-from farm.nodes import IndexHost
+from farm.nodes import Fleet, IndexHost
 from farm.paths import Paths
 from farm.publish import Publisher
 from tests.integration.sshkit import Sshd, free_port, keygen
@@ -164,6 +167,40 @@ def test_publish_and_change_with_a_key_that_can_only_write(site: Site) -> None:
     with pytest.raises(PublishError, match="published with other content"):
         site.publisher.publish([again])
     assert (site.served / "stats" / "today.json").exists()
+
+
+def test_the_commands_change_what_users_get(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common, "read_fleet", lambda _path: Fleet((), site.host))
+
+    def farm(*arguments: str) -> str:
+        command = [*arguments, "--state", str(site.paths.state)]
+        done = CliRunner().invoke(app, command, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    def offered() -> str:
+        return (site.served / "simple/demo/index.html").read_text()
+
+    site.publisher.publish([site.wheel(NATIVE)])
+    site.publisher.publish([site.wheel(NEWER)])
+    assert farm("yank", "Demo", "1.0", "--reason", "leaks") == f"{NATIVE} is yanked\n"
+    assert 'data-yanked="leaks"' in offered()
+    assert farm("yank", "demo", "1.0", "--reason", "leaks") == "nothing to do: demo 1.0 is yanked\n"
+    assert json.loads(farm("unyank", "demo", "1.0", "--json"))["files"] == [NATIVE]
+    assert "data-yanked" not in offered()
+    assert farm("index", "status", "demo", "quarantined", "--reason", "odd") == "demo is quarantined\n"
+    assert NATIVE not in offered()
+    undone = farm("index", "rollback").splitlines()
+    assert [line.split()[3] for line in undone] == ["status", "yank", "yank", "publish"]
+    assert undone[-1].endswith(f"demo: {NEWER}")
+    assert NATIVE in offered()
+    assert NEWER not in offered()
+    assert not (site.served / "packages/demo" / NEWER).exists()
+    assert site.good()
+    (entry,) = json.loads(farm("index", "journal", "--json"))
+    number = str(entry["number"])
+    assert json.loads(farm("index", "rollback", "--to-before", number, "--json")) == [entry]
+    assert not (site.served / "simple/demo").exists()
 
 
 def test_what_the_index_host_counted_comes_to_the_pages(site: Site) -> None:
