@@ -98,6 +98,21 @@ class Upstream:
         files = (_understood(package, base) for package in page.packages)
         return UpstreamProject(normalised, tuple(file for file in files if file is not None))
 
+    def fetch_sdist(self, name: str, version: Version, directory: Path) -> Path:
+        """Download the sdist of a version into ``directory``, checked by the sha256 that the index promises.
+
+        Raises:
+            UpstreamError: the index has no sdist of it, or promises no sha256, or can't be read.
+            HashMismatchError: the bytes are not the promised ones.
+        """
+        for file in self.project(name).files:
+            if file.version == version and not file.is_wheel and file.sha256 is not None:
+                return self.fetch(file.url, file.filename, file.sha256, directory)
+        raise UpstreamError(
+            f"{self.endpoint} has no sdist of {name} {version} with a sha256",
+            hint="name an index that has it",
+        )
+
     def fetch(self, url: str, filename: str, sha256: str, directory: Path) -> Path:
         """Download a file into ``directory`` unless it is there, and return its path.
 
