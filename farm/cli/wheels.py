@@ -51,7 +51,11 @@ TrustedKeys = Annotated[
 ]
 Rebuild = Annotated[
     bool,
-    typer.Option("--rebuild", help="build the job or wheel again, on another node, and compare bit by bit"),
+    typer.Option(
+        "--rebuild",
+        help="build the job or wheel again, on another node, and compare bit by bit; with --provenance also"
+        " what another farm built",
+    ),
 ]
 Wheels = Annotated[list[Path], typer.Argument(metavar="WHEEL...", help="wheel files")]
 
@@ -82,9 +86,9 @@ def verify(
 ) -> None:
     """Put wheels through every gate; exit code 1 if one does not pass. Only --rebuild needs a farm."""
     if rebuild:
-        if run or index or keys:
+        if run or index:
             raise InputError("--rebuild is a question of its own", hint="ask one after the other")
-        _exit(ok=verify_by_rebuild(wheels, inventory, state, upstream, as_json=as_json))
+        _exit(ok=verify_by_rebuild(wheels, inventory, state, upstream, keys, as_json=as_json))
         return
     trusted = trusted_keys(keys) if keys else ()  # before anything is fetched
     paths = Paths.of(inventory, state)
