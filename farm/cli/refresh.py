@@ -80,6 +80,7 @@ def _show(done: Refreshed, upstream: str, *, as_json: bool) -> None:
                 "asked": {asked.project: asked.answer.value for asked in done.asked},
                 "failed": {asked.project: asked.cause for asked in done.failed},
                 "quarantined": list(done.quarantined),
+                "warning": done.warning,
                 "changed": sorted(done.changed),
             }
         )
