@@ -13,14 +13,13 @@ from pathlib import Path
 from packaging.version import Version
 
 from farm.errors import WheelError
-from farm.index.filename import next_build_tag
 from farm.index.gone import read_gone
 from farm.index.tree import IndexTree
 from farm.plan import JobSpec
 from farm.provenance.check import stated_job
 from farm.provenance.names import PROVENANCE
 from farm.verify.expect import installable
-from farm.verify.name import WheelName, parse_name
+from farm.wheel_name import WheelName, build_order, next_build_tag, parse_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +62,10 @@ def build_tag(spec: JobSpec, there: Collection[Published]) -> str:
     rivals = _rivals(spec, there)
     own = [item for item in rivals if item.digest == spec.digest]
     if own:  # built anew, it must be what is published
-        return max((item.name.build for item in own), key=_number)
+        return max((item.name.build for item in own), key=build_order)
     if not any(item.python in {"", spec.python} for item in rivals):
         return spec.build_tag
-    return max(_next(rivals), spec.build_tag, key=_number)
+    return max(_next(rivals), spec.build_tag, key=build_order)
 
 
 def after_collision(spec: JobSpec, there: Collection[Published]) -> str | None:
@@ -92,7 +91,3 @@ def _rivals(spec: JobSpec, there: Collection[Published]) -> list[Published]:
 
 def _next(rivals: list[Published]) -> str:
     return str(next_build_tag(rivals[0].name, [item.name for item in rivals]))
-
-
-def _number(build: str) -> int:
-    return int(build[: len(build) - len(build.lstrip("0123456789"))] or 0)

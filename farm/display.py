@@ -37,11 +37,16 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
 
 
+_COPIED: Final = {"job", "node"}
+"""Columns of what a reader copies into the next command: their lines stay whole as long as there is room."""
+
+
 def table(*columns: str, rows: Iterable[Iterable[Cell]]) -> Table:
     """Return a plain table."""
     result = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        result.add_column(column, overflow="fold")
+        least = max(map(len, State)) if column == "state" else None  # its second word may stand below
+        result.add_column(column, overflow="fold", no_wrap=column in _COPIED, min_width=least)
     for row in rows:
         result.add_row(*row)
     return result

@@ -18,7 +18,7 @@ from farm.index import IndexTree
 from farm.index.model import ProjectStatus
 from farm.plan import Python, Reason, choose, runs_on
 from farm.upstream import Upstream, UpstreamProject
-from farm.verify.name import WheelName, parse_name
+from farm.wheel_name import WheelName, parse_name
 
 AT_ONCE: Final = 8
 

@@ -16,7 +16,7 @@ from farm.store import Job
 from farm.upstream import Upstream
 from farm.verify import Allowances, Report, verify_wheel
 from farm.verify.debian import DebianPackages
-from farm.verify.name import parse_name
+from farm.wheel_name import parse_name
 
 WITHOUT_ROOM: Final = f"or have wheels published unproved: {CLEAN_ROOM}: false for the inventory's index host"
 

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 
 import requests
+from packaging.utils import canonicalize_name
 
 from farm.downloads import ask_counts
 from farm.errors import PublishError, UpstreamError, WheelError
 from farm.index import IndexTree, add_wheel, build_index
 from farm.index.crawl import crawl
-from farm.index.filename import normalised, parse
 from farm.index.journal import Entry, Kind, note
 from farm.index.lock import tree_lock
 from farm.index.merge import is_private
@@ -29,6 +29,7 @@ from farm.provenance.key import publish_key
 from farm.provenance.names import PROVENANCE
 from farm.site import build_site
 from farm.store import Store
+from farm.wheel_name import parse_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Publisher:
             BusyError: somebody else is publishing, and does not end.
         """
         index = self.tree
-        self._ask({str(parse(wheel.name).project) for wheel in wheels})
+        self._ask({str(parse_name(wheel.name).project) for wheel in wheels})
         with tree_lock(index):
             size = sum(wheel.stat().st_size for wheel in wheels if wheel.exists())
             warning = Room.of(index.root).require(size, index.root)
@@ -95,7 +96,7 @@ class Publisher:
         """
         index = self.tree
         with tree_lock(index):
-            projects = {str(normalised(name)) for name in act(index)}
+            projects = {str(canonicalize_name(name)) for name in act(index)}
             changed = build_index(index, projects) | self._derive(projects)
             push(index.root, self.host)
             left = projects & set(index.recorded())
@@ -193,7 +194,7 @@ def _note(index: IndexTree, wheels: Sequence[Path]) -> None:
     """Write down what will be new, so that it can be undone."""
     new: dict[str, list[str]] = {}
     for wheel in wheels:
-        project = parse(wheel.name).project
+        project = parse_name(wheel.name).project
         if not (index.packages / project / wheel.name).exists():
             new.setdefault(project, []).append(wheel.name)
     if new:

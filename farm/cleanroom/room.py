@@ -14,7 +14,7 @@ from typing import Final
 from farm.cleanroom.sandbox import Inside, Limits, walled
 from farm.errors import ExitCode, FarmError
 from farm.verify.expect import installable
-from farm.verify.name import WheelName
+from farm.wheel_name import WheelName
 
 FOLDER: Final = Path("/var/lib/wheelfarm/clean-room")
 BASELINE: Final = "sifive-u54"

@@ -22,9 +22,9 @@ from farm.errors import InputError, WheelError
 from farm.recipe import DEFAULT, Recipe, runs_pytest
 from farm.verify.isa import settle
 from farm.verify.model import Gate, Report, Verdict
-from farm.verify.name import parse_name
 from farm.verify.platform import PackageLookup
 from farm.verify.wheel import Archive, read_archive
+from farm.wheel_name import parse_name
 
 _UNFIT: Final = frozenset(
     {Gate.READABLE, Gate.NAME, Gate.PATHS, Gate.METADATA, Gate.RECORD, Gate.ELF, Gate.JOB}

@@ -41,7 +41,7 @@ from farm.plan import Python
 from farm.registry import Fate, Registry
 from farm.upstream import Upstream
 from farm.verify.model import printable
-from farm.verify.name import parse_name
+from farm.wheel_name import parse_name
 
 app = typer.Typer()
 on_index = typer.Typer()

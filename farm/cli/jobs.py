@@ -64,6 +64,7 @@ Patience = Annotated[
 def plan(
     requirements: Requirements = None,
     file: RequirementFile = None,
+    everything: All = False,
     python: Pythons = None,
     force: Force = False,
     simulate: Simulate = False,
@@ -76,7 +77,11 @@ def plan(
 ) -> None:
     """Say what would be built, and why or why not; changes nothing."""
     client = Upstream(upstream)
-    texts = requirement_texts(requirements, file, needed=not simulate)
+    texts = requirement_texts(requirements, file, needed=not (simulate or everything))
+    if everything:
+        texts += service.everything(
+            read_fleet(inventory).require_index(), inventory, Paths.of(inventory, state)
+        )
     planned = service.plan(texts, pythons_of(python), client, force=force)
     if simulate:
         foreseen = service.foresee(

@@ -15,7 +15,7 @@ from typing import Final
 
 from packaging.requirements import Requirement
 
-from farm.doctor.model import Check, fail, ok, warn
+from farm.doctor.model import Check, fail, judge_space, ok, warn
 from farm.paths import Paths
 from farm.provenance.key import signing_key
 from farm.store import Job, State, lock_holder
@@ -29,9 +29,6 @@ PROGRAMS: Final = {
     "ansible-inventory": "make venv",
 }
 DISTRIBUTION: Final = "wheel-farm"
-LEAST_DISK: Final = 2 << 30
-ROOMY_DISK: Final = 10 << 30
-"""Below it, the next giant's sdist and wheels may not fit."""
 
 _SYSTEMD: Final = Path("/run/systemd/system")
 _ASK_S: Final = 20.0
@@ -72,14 +69,8 @@ def disk(folder: Path, free: Callable[[Path], int] | None = None) -> Iterator[Ch
     """Check the space where the state is kept."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     space = free(there) if free else shutil.disk_usage(there).free
-    said = f"{space / 2**30:.1f} GiB free for {folder}"
     hint = "move the state to a larger disk (--state), or remove old folders in sdists/ and logs/"
-    if space < LEAST_DISK:
-        yield fail("controller: disk", said, hint)
-    elif space < ROOMY_DISK:
-        yield warn("controller: disk", said, hint)
-    else:
-        yield ok("controller: disk", said)
+    yield judge_space("controller: disk", space, str(folder), hint)
 
 
 def clock(systemd: Path = _SYSTEMD) -> Iterator[Check]:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Final
 
 from farm.errors import FarmError
+
+LEAST_SPACE: Final = 2 << 30
+ROOMY_SPACE: Final = 10 << 30
+"""Below it, the next giant's sdist and wheels may not fit."""
 
 
 class Level(StrEnum):
@@ -46,6 +51,14 @@ def warn(name: str, evidence: str, hint: str) -> Check:
 def fail(name: str, evidence: str, hint: str) -> Check:
     """Return that something is broken."""
     return Check(name, Level.FAIL, evidence, hint)
+
+
+def judge_space(name: str, free: int, where: str, hint: str) -> Check:
+    """Judge the bytes that are free on a disk (pure)."""
+    said = f"{free / 2**30:.1f} GiB free for {where}"
+    if free < LEAST_SPACE:
+        return fail(name, said, hint)
+    return warn(name, said, hint) if free < ROOMY_SPACE else ok(name, said)
 
 
 def guarded(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:

@@ -17,19 +17,17 @@ import ansible_runner
 import requests
 
 from farm.doctor.machines import SKEW_S
-from farm.doctor.model import Check, fail, ok, warn
+from farm.doctor.model import Check, fail, judge_space, ok, warn
 from farm.errors import NodeError
 from farm.index.crawl import crawl
 from farm.index.tree import IndexTree
 from farm.nodes import IndexHost
 from farm.paths import REPOSITORY
-from farm.verify.model import printable
+from farm.verify.model import counted, printable
 
 SOON_DAYS: Final = 30
 """So long before a certificate or a token ends, somebody is told."""
 
-LEAST_SPACE: Final = 2 << 30
-ROOMY_SPACE: Final = 10 << 30
 _ASK_S: Final = 20.0
 _SHOWN: Final = 3
 _LONGEST: Final = 200
@@ -72,7 +70,7 @@ def newest(tree: IndexTree, host: IndexHost, http: requests.Session) -> Iterator
         hint = f"farm index crawl {host.simple_url}; then publish the project again"
         yield fail("index: newest", f"{project}: {first.url}: {first.cause}", hint)
     else:
-        yield ok("index: newest", f"{project}: {len(result.files)} files are what their page says")
+        yield ok("index: newest", f"{project}: its page is right about {counted(len(result.files), 'file')}")
 
 
 def pages(tree: IndexTree, host: IndexHost, http: requests.Session) -> Iterator[Check]:
@@ -110,15 +108,8 @@ def _same(local: Path, url: str, http: requests.Session) -> bool:
 
 def space(host: IndexHost, free: Callable[[], int]) -> Iterator[Check]:
     """Check the disk that the index is on; F28: a full one stopped a farm for weeks."""
-    found = free()
-    said = f"{found / 2**30:.1f} GiB free for {host.root} on {host.address.name}"
-    hint = "make room there, or let old versions go"
-    if found < LEAST_SPACE:
-        yield fail("index: space", said, hint)
-    elif found < ROOMY_SPACE:
-        yield warn("index: space", said, hint)
-    else:
-        yield ok("index: space", said)
+    where = f"{host.root} on {host.address.name}"
+    yield judge_space("index: space", free(), where, "make room there, or let old versions go")
 
 
 def free_there(inventory: Path, host: IndexHost) -> int:

@@ -4,7 +4,6 @@ What is imported here is what a build of the pages needs: one more wheel is to t
 """
 
 from farm.index.build import build_index
-from farm.index.filename import next_build_tag, retagged
 from farm.index.model import ProjectIndex, ProjectStatus, PublishedFile
 from farm.index.tree import IndexTree, add_wheel, read_project
 
@@ -15,7 +14,5 @@ __all__ = [
     "PublishedFile",
     "add_wheel",
     "build_index",
-    "next_build_tag",
     "read_project",
-    "retagged",
 ]

@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from farm.index.filename import normalised
+from packaging.utils import canonicalize_name
+
 from farm.index.gone import add_gone
 from farm.index.listing import METADATA, Listing, Stat, list_project
 from farm.index.pypi import newest, pypi_json
@@ -42,7 +43,7 @@ def build_index(
     if projects is None or not before:
         asked = {*tree.folders(), *before}
     else:
-        asked = {str(normalised(name)) for name in projects}
+        asked = {str(canonicalize_name(name)) for name in projects}
     # All is read before a page is written: what is refused changes no page.
     scans = {}
     for name in sorted(asked):

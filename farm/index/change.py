@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from packaging.version import InvalidVersion
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from farm.errors import InputError
-from farm.index.filename import normalised, version_of
 from farm.index.journal import Entry, Kind, forget, note, read_journal, since
 from farm.index.listing import list_project
 from farm.index.model import ProjectIndex, ProjectStatus, PublishedFile
@@ -97,7 +97,7 @@ def everything(tree: IndexTree) -> list[ProjectIndex]:
 
 
 def _record(tree: IndexTree, project: str) -> Record:
-    record = read_record(tree.records, normalised(project))
+    record = read_record(tree.records, canonicalize_name(project))
     if record is None:
         hint = "see what it has in its simple/, or `farm index build` it first"
         raise InputError(f"{project}: the index has no such project", hint=hint)
@@ -107,10 +107,10 @@ def _record(tree: IndexTree, project: str) -> Record:
 def _of_version(index: ProjectIndex, version: str) -> list[PublishedFile]:
     has = ", ".join(dict.fromkeys(file.version for file in index.files))
     try:
-        wanted = version_of(version)
+        wanted = Version(version)
     except InvalidVersion as error:
         raise InputError(f"{version} is not a version (PEP 440)", hint=f"there is {has}") from error
-    found = [file for file in index.files if version_of(file.version) == wanted]
+    found = [file for file in index.files if Version(file.version) == wanted]
     if not found:
         raise InputError(f"the index has no {index.project} {version}", hint=f"it has {has}")
     return found

@@ -193,7 +193,9 @@ class _Crawl:
             self.problem(url, "lists no file")
         for link in links:
             self.file(url, link)
-            if link.provenance is not None and link.sha256 is not None:
+            # Upstream's provenance is for upstream's keys, as its files are for upstream to serve.
+            theirs = link.filename in self.elsewhere
+            if link.provenance is not None and link.sha256 is not None and not theirs:
                 self.provenance(base, url, link, link.provenance)
 
     def compare(self, url: str, project: str, links: list[_Link], response: requests.Response) -> str:

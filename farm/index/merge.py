@@ -111,7 +111,7 @@ def _file(project: NormalizedName, entry: Mapping[str, object], page: str) -> Pu
     url = _web(page, str(entry["url"]))
     if version is None or url is None or not _is_sha256(sha256) or not isinstance(size, int) or size < 0:
         return None
-    metadata = entry.get("core-metadata")
+    metadata, provenance = entry.get("core-metadata"), _text(entry.get("provenance"))
     metadata_sha256 = metadata.get("sha256") if isinstance(metadata, dict) else None
     return PublishedFile(
         filename=filename,
@@ -124,6 +124,7 @@ def _file(project: NormalizedName, entry: Mapping[str, object], page: str) -> Pu
         upload_time=_text(entry.get("upload-time")),
         yanked=_yanked(entry.get("yanked", False)),
         url=url,
+        provenance=_web(page, provenance) or "" if provenance else "",
     )
 
 

@@ -10,8 +10,8 @@ from urllib.parse import quote
 from packaging.version import InvalidVersion, Version
 
 from farm.errors import WheelError
-from farm.index.filename import build_order, parse, version_of
 from farm.provenance.names import PROVENANCE
+from farm.wheel_name import build_order, parse_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +50,8 @@ class PublishedFile:
     """None: it is not yanked; else the reason, which may be empty (PEP 592)."""
     url: str = ""
     """Absolute, of a file of another index; empty: ours, in ``packages/``."""
+    provenance: str = ""
+    """URL of PEP 740's provenance object of a file of another index; empty: it has none there."""
 
     @classmethod
     def from_wheel(cls, path: Path) -> PublishedFile:
@@ -81,19 +83,21 @@ class PublishedFile:
         """Return where its provenance is, if it has one.
 
         PEP 740 wants a whole URL; where the index does not know its own (``base_url`` is empty), it is
-        relative to the project page.
+        relative to the project page. Another index's files have theirs where that index says.
         """
+        if self.url:
+            return self.provenance or None
         return f"{base_url or '../../'}{self.path}{PROVENANCE}" if self.has_provenance else None
 
     @property
     def sort_key(self) -> tuple[Version, tuple[int, str], str]:
         """Order by version, then by build tag, then by name; what has no version comes first."""
         try:
-            version = version_of(self.version)
+            version = Version(self.version)
         except InvalidVersion:  # an old file of another index
             version = _NO_VERSION
         try:
-            build = parse(self.filename).build
+            build = parse_name(self.filename).build
         except WheelError:  # an sdist
             build = ""
         return (version, build_order(build), self.filename)

@@ -10,7 +10,8 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from farm.index.filename import version_of
+from packaging.version import Version
+
 from farm.index.read import headers
 from farm.index.render import folder_url
 
@@ -41,7 +42,7 @@ def pypi_json(index: ProjectIndex, metadata: bytes, base_url: str = "") -> str:
 def newest(files: Sequence[PublishedFile]) -> str:
     """Return the version that PyPI would show: the newest final one that is not yanked, else the newest."""
     final = [
-        file.version for file in files if file.yanked is None and not version_of(file.version).is_prerelease
+        file.version for file in files if file.yanked is None and not Version(file.version).is_prerelease
     ]
     unyanked = [file.version for file in files if file.yanked is None]
     return (final or unyanked or [file.version for file in files] or [""])[-1]

@@ -10,13 +10,14 @@ import zipfile
 from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Final
 
-from packaging.version import InvalidVersion
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from farm.errors import InputError, WheelError
-from farm.index.filename import normalised, parse, version_of
 from farm.index.model import PublishedFile
 from farm.index.zipped import member
 from farm.provenance.names import PROVENANCE
+from farm.wheel_name import parse_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +45,7 @@ def read_wheel(path: Path) -> tuple[PublishedFile, bytes]:
 
 def read_in(folder: str, filename: str, *, has_provenance: bool) -> tuple[PublishedFile, bytes]:
     """Return the same of a wheel in a folder whose files are known already; see :func:`read_wheel`."""
-    name = parse(filename)
+    name = parse_name(filename)
     try:
         with open(f"{folder}/{filename}", "rb") as stream:  # noqa: PTH123 - there are many
             sha256, size, metadata = _content(filename, stream)
@@ -53,7 +54,7 @@ def read_in(folder: str, filename: str, *, has_provenance: bool) -> tuple[Publis
     fields, _ = headers(metadata)
     stated = fields.get("name", [""])[0], fields.get("version", [""])[0]
     try:
-        agrees = (normalised(stated[0]), version_of(stated[1])) == (name.project, name.version)
+        agrees = (canonicalize_name(stated[0]), Version(stated[1])) == (name.project, name.version)
     except InvalidVersion:
         agrees = False
     if not agrees:

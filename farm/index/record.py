@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from packaging.utils import canonicalize_name
+
 from farm.errors import PublishError
-from farm.index.filename import normalised
 from farm.index.listing import Stat
 from farm.index.model import ProjectIndex, ProjectStatus, PublishedFile
 from farm.index.write import write_changed
@@ -64,7 +65,7 @@ def read_record(folder: Path, project: str) -> Record | None:
     """Read a project's record; None if there is none. Raises PublishError at one that makes no sense."""
     path = folder / f"{project}.json"
     try:
-        return _record(normalised(project), json.loads(path.read_bytes()))
+        return _record(canonicalize_name(project), json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -114,8 +114,8 @@ def _anchor(file: PublishedFile, base_url: str) -> str:
         more += f' data-upload-time="{file.upload_time}"'
     if file.yanked is not None:
         more += f' data-yanked="{escape(file.yanked)}"'
-    if file.has_provenance:
-        more += f' data-provenance="{escape(file.provenance_url(base_url) or "")}"'
+    if provenance := file.provenance_url(base_url):
+        more += f' data-provenance="{escape(provenance)}"'
     return f'<a href="{escape(file.href)}"{more}>{escape(file.filename)}</a><br>\n'
 
 
@@ -132,8 +132,9 @@ def _entry(file: PublishedFile, base_url: str) -> dict[str, object]:
         entry["requires-python"] = file.requires_python
     if file.upload_time:
         entry["upload-time"] = file.upload_time
-    if file.has_provenance and base_url:  # PEP 740 has whole URLs in JSON, and clients insist
-        entry["provenance"] = file.provenance_url(base_url)
+    provenance = file.provenance_url(base_url)
+    if provenance and (base_url or file.url):  # PEP 740 has whole URLs in JSON, and clients insist
+        entry["provenance"] = provenance
     return entry
 
 

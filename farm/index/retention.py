@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from packaging.version import InvalidVersion
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from farm.errors import InputError
-from farm.index.filename import normalised, version_of
 from farm.index.model import ProjectIndex, PublishedFile
 
 Pin = tuple[str, str]
@@ -75,6 +75,6 @@ def _of_requirements(text: str) -> set[Pin]:
 
 def _pin(name: str, version: str) -> Pin | None:
     try:
-        return (str(normalised(name)), str(version_of(version)))
+        return (str(canonicalize_name(name)), str(Version(version)))
     except InvalidVersion:
         return None

@@ -9,15 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.utils import canonicalize_name
+
 from farm.errors import PublishError
 from farm.files import PART, sync_folder
-from farm.index.filename import normalised, parse
 from farm.index.gone import read_gone
 from farm.index.listing import METADATA, sweep
 from farm.index.read import read_in
 from farm.index.record import Record, read_record
 from farm.index.write import write_changed, writing
 from farm.provenance.names import PROVENANCE
+from farm.wheel_name import parse_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +49,7 @@ def scan_project(listing: Listing, records: Path, *, full: bool = False) -> Scan
     WheelError at a wheel that can't be read.
     """
     project = listing.folder.name
-    known = read_record(records, project) or Record.empty(normalised(project))
+    known = read_record(records, project) or Record.empty(canonicalize_name(project))
     swept = {name for name in sweep(listing) if not name.endswith(PART)}
     held = {file.filename: file for file in known.index.files}
     files, written = _files(listing, records, known, held, full=full)
@@ -123,7 +125,7 @@ def _not_published(new: PublishedFile, sha256: str) -> PublishError:
 def _refuse_doubles(project: str, files: Mapping[str, PublishedFile]) -> None:
     seen: dict[object, str] = {}
     for file in files.values():
-        other = seen.setdefault(parse(file.filename).identity, file.filename)
+        other = seen.setdefault(parse_name(file.filename).identity, file.filename)
         if other != file.filename:
             raise PublishError(
                 f"packages/{project} has {other} and {file.filename}: two spellings of one wheel",

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from packaging.utils import canonicalize_name, is_normalized_name
+
 from farm.errors import InputError, NameTakenError, PublishError
 from farm.files import write_file
-from farm.index.filename import FileName, is_normalised, next_build_tag, normalised, parse, retagged
 from farm.index.gone import read_gone
 from farm.index.listing import METADATA, list_project
 from farm.index.read import read_wheel
@@ -24,6 +25,7 @@ from farm.index.record import Record, read_record, write_record
 from farm.index.scan import moment, scan_project
 from farm.index.write import write_changed, writing
 from farm.provenance.names import BESIDE, PROVENANCE, PUBLIC_KEYS
+from farm.wheel_name import another_build, parse_name
 
 if TYPE_CHECKING:
     from farm.index.model import ProjectIndex, PublishedFile
@@ -88,13 +90,13 @@ class IndexTree:
             if not is_folder:
                 hint = "move it away: there are folders of projects in packages/, and nothing else"
                 raise PublishError(f"packages/{name} does not belong into the index", hint=hint)
-            if not is_normalised(name):
+            if not is_normalized_name(name):
                 raise self._misnamed(name)
         return [name for name, _ in found]
 
     def _misnamed(self, name: str) -> PublishError:
-        right = normalised(name)
-        if not is_normalised(right):
+        right = canonicalize_name(name)
+        if not is_normalized_name(right):
             hint = (
                 "a project's name has letters, digits, and - . _ between them (PEP 508); move the folder away"
             )
@@ -113,7 +115,7 @@ def read_project(tree: IndexTree, project: str) -> ProjectIndex:
 
     Raises InputError if it has nothing of it, PublishError if the record can't be read.
     """
-    record = read_record(tree.records, normalised(project))
+    record = read_record(tree.records, canonicalize_name(project))
     if record is None:
         hint = "see what it has in its simple/, or `farm index build` it first"
         raise InputError(f"{project}: the index has no such project", hint=hint)
@@ -127,19 +129,20 @@ def add_wheel(tree: IndexTree, wheel: Path, now: float | None = None) -> Publish
     ever held, the same wheel with other bytes: a published name never changes its content (F06, F24).
     """
     file, metadata = read_wheel(wheel)
-    name, folder = parse(file.filename), tree.packages / file.project
+    name, folder = parse_name(file.filename), tree.packages / file.project
     record = scan_project(list_project(folder), tree.records).record
-    gone = read_gone(tree.records, file.project)
-    taken = {parse(other.filename).identity: (other.filename, other.sha256) for other in record.index.files}
-    for filename, sha256 in gone.items():
-        taken.setdefault(parse(filename).identity, (filename, sha256))
-    if name.identity in taken:
-        held, sha256 = taken[name.identity]
-        if sha256 != file.sha256:
-            raise _changed(file, held, sha256, [parse(filename) for filename, _ in taken.values()])
-        present = {other.filename: other for other in record.index.files}
-        if held in present:
-            return _again(tree, wheel, record, present[held])
+    present = {other.filename: other for other in record.index.files}
+    hashes = {**read_gone(tree.records, file.project), **{held: present[held].sha256 for held in present}}
+    taken = {held.identity: held for held in map(parse_name, hashes)}
+    held = taken.get(name.identity)
+    if held is not None and hashes[held.filename] != file.sha256:
+        raise NameTakenError(
+            f"{held.filename} is published with other content"
+            f" ({hashes[held.filename][:12]}, not {file.sha256[:12]})",
+            hint=another_build(name, taken.values()),
+        )
+    if held is not None and held.filename in present:
+        return _again(tree, wheel, record, present[held.filename])
     published = folder / file.filename
     with writing(published):
         write_file(published, lambda out: _copy(wheel, out, file))
@@ -148,14 +151,6 @@ def add_wheel(tree: IndexTree, wheel: Path, now: float | None = None) -> Publish
     file = _add_beside(wheel, published, file)
     _save(tree, record, file, published.stat().st_mtime_ns)
     return file
-
-
-def _changed(file: PublishedFile, held: str, sha256: str, taken: list[FileName]) -> NameTakenError:
-    free = next_build_tag(parse(file.filename), taken)
-    return NameTakenError(
-        f"{held} is published with other content ({sha256[:12]}, not {file.sha256[:12]})",
-        hint=f"publish the rebuild with build tag {free} (PEP 427): {retagged(file.filename, free)}",
-    )
 
 
 def _again(tree: IndexTree, wheel: Path, record: Record, held: PublishedFile) -> PublishedFile:

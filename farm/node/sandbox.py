@@ -53,14 +53,14 @@ def command(argv: Sequence[str], cwd: Path, room: Room, root: Path) -> list[str]
     options += ["--share-net"] if room.network else []
     options += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
     hidden = _there([*map(Path, HIDDEN), Path(pwd.getpwuid(os.getuid()).pw_dir), SETTINGS, root])
-    for folder in sorted(
-        hidden | _there(map(Path, TEMPORARY))
-    ):  # outer ones first: they cover what is in them
+    temporary = _there(map(Path, TEMPORARY))
+    for folder in sorted(hidden | temporary):  # outer ones first: they cover what is in them
         options += ["--tmpfs", str(folder)]
     if room.network and (resolver := RESOLVER.resolve()) != RESOLVER and resolver.exists():
         options += ["--ro-bind", str(resolver), str(resolver)]
-    # A Python that is not the system's may be in somebody's home.
-    own = [Path(sys.base_prefix)] if hidden & set(Path(sys.base_prefix).parents) else []
+    # A Python that is not the system's may be in somebody's home, and so may a checkout with this program.
+    needed = (Path(sys.base_prefix), Path(__file__).resolve().parent)
+    own = [path for path in needed if (hidden | temporary) & set(path.parents)]
     for path in (*own, *room.readable):
         options += ["--ro-bind", str(path), str(path)]
     for path in room.writable:

@@ -14,7 +14,7 @@ from farm.plan import JobSpec
 from farm.provenance.check import Provenance
 from farm.provenance.record import BoardIdentity, BuildRecord, Compiler, Sha256, Text
 from farm.recipe import Recipe
-from farm.verify.name import parse_name
+from farm.wheel_name import parse_name
 
 _ENVIRONMENT: Final = "build environment"
 

@@ -12,8 +12,8 @@ from packaging.metadata import RawMetadata, parse_email
 from urllib3 import encode_multipart_formdata
 from urllib3.fields import RequestField
 
-from farm.verify.name import WheelName
 from farm.verify.wheel import read_file
+from farm.wheel_name import WheelName
 
 _CHUNK: Final = 1 << 20
 # Field names of core metadata, lower case and with underscores; what packaging calls otherwise.

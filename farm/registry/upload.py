@@ -15,10 +15,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from farm.errors import FarmError, PublishError, WheelError
-from farm.index.filename import next_build_tag, retagged
 from farm.registry.config import Registry
 from farm.registry.form import Body, Upload, form_of
-from farm.verify.name import WheelName, parse_name
+from farm.wheel_name import WheelName, another_build, parse_name
 
 CONNECT_S: Final = 20.0
 ANSWER_S: Final = 300.0
@@ -128,7 +127,6 @@ class _Client:
         held = present[name.filename]
         if held == form.sha256:
             return True
-        free = next_build_tag(name, [parse_name(other) for other in present])
         bytes_ = (
             f"with other bytes ({held[:12]}, not {form.sha256[:12]})"
             if held
@@ -136,7 +134,7 @@ class _Client:
         )
         raise PublishError(
             f"{self._registry.name} has {name.filename} {bytes_}",
-            hint=f"publish the rebuild with build tag {free} (PEP 427): {retagged(name.filename, free)}",
+            hint=another_build(name, map(parse_name, present)),
         )
 
     def _present(self, project: str) -> Mapping[str, str]:

@@ -25,7 +25,7 @@ from farm.site.model import (
 from farm.site.text import anchor, clean, path_of
 from farm.site.wheels import Shelf, column_of, python_order, pythons_of, runs_on
 from farm.store import Attempt, Job, State
-from farm.verify.name import parse_name
+from farm.wheel_name import parse_name
 
 MOST_RELEASES: Final = 5
 MOST_BUILDS: Final = 25

@@ -20,8 +20,8 @@ from farm.site.history import build_path
 from farm.site.logs import proof_path
 from farm.site.model import About, Link, Wheel
 from farm.site.text import clean, path_of
-from farm.verify.name import WheelName, parse_name
 from farm.verify.wheel import read_file
+from farm.wheel_name import WheelName, parse_name
 
 _BESIDE: Final = ((VERDICTS, "verdicts"), (SBOM, "bill of materials"), (PROVENANCE, "provenance"))
 _CPYTHON: Final = re.compile(r"cp3([0-9]{1,2})")

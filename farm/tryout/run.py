@@ -20,8 +20,8 @@ from farm.hosted import hosted_projects
 from farm.index import IndexTree
 from farm.recipe import Recipe, load_recipe
 from farm.tryout.pips import Pip
-from farm.verify.name import WheelName, parse_name
 from farm.verify.wheel import read_archive
+from farm.wheel_name import WheelName, parse_name
 
 _WITNESSES = 3
 
@@ -77,7 +77,7 @@ def newest_wheels(tree: IndexTree, projects: Iterable[str] = ()) -> dict[str, li
         names = {wheel: parse_name(wheel.name) for wheel in wheels}
         newest = max(name.version for name in names.values())
         chosen = [wheel for wheel in wheels if names[wheel].version == newest]
-        found[project] = sorted(chosen, key=lambda wheel: _build(names[wheel]), reverse=True)
+        found[project] = sorted(chosen, key=lambda wheel: names[wheel].build_number, reverse=True)
     return found
 
 
@@ -112,11 +112,6 @@ def tries(
         for pip in pips:
             subject = _Subject(wheel, parse_name(wheel.name), tag, python, pip)
             yield _tried(subject, room, index_url, recipe, logs / f"{project}.{pip.asked}.log")
-
-
-def _build(name: WheelName) -> int:
-    """Return the build tag's number, by which pip prefers one of the same tags (PEP 427)."""
-    return int(name.build[: len(name.build) - len(name.build.lstrip("0123456789"))] or 0)
 
 
 @dataclass(frozen=True, slots=True)

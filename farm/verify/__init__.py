@@ -16,19 +16,19 @@ from farm.verify.isa import allow_guarded
 from farm.verify.licences import judge_licences, sdist_licences
 from farm.verify.metadata import judge_metadata, read_metadata, requires_python
 from farm.verify.model import Gate, Report, Verdict
-from farm.verify.name import parse_name
 from farm.verify.paths import judge_paths
 from farm.verify.platform import judge_platform
 from farm.verify.wheel import judge_native, judge_record, read_archive
+from farm.wheel_name import parse_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from farm.verify.linkage import Linkage
-    from farm.verify.name import WheelName
     from farm.verify.platform import PackageLookup
     from farm.verify.wheel import Archive
+    from farm.wheel_name import WheelName
 
 __all__ = [
     "Allowances",

@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 
 from farm.verify.linkage import Linkage
 from farm.verify.model import Gate, Verdict
-from farm.verify.name import WheelName
+from farm.wheel_name import WheelName
 
 _STABLE: Final = frozenset({"abi3", "abi3t"})
 _CPYTHON: Final = re.compile(r"cp3(\d+)")

@@ -22,7 +22,7 @@ from farm.requires import marker_environment
 from farm.verify.grafted import Grafted
 from farm.verify.linkage import Linkage
 from farm.verify.model import Gate, Verdict
-from farm.verify.name import WheelName
+from farm.wheel_name import WheelName
 
 _REQUIRE: Final = "add %s to the project's dependencies, or take it out of the recipe's libraries_of"
 _LEAVE: Final = "build it with the recipe that names the library in libraries_of: it is then left out"

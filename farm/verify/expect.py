@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from farm.recipe import Recipe
-    from farm.verify.name import WheelName
+    from farm.wheel_name import WheelName
 
 _PYTHON_TAG = re.compile(r"cp(3)(\d+)")
 _EXTENSION = re.compile(r"\.cpython-(\d+[a-z]*)(?:-[^./]*)?\.so$")

@@ -24,8 +24,8 @@ from farm.verify.model import Gate, Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from farm.verify.name import WheelName
     from farm.verify.wheel import Archive
+    from farm.wheel_name import WheelName
 
 _REBUILD: Final = "rebuild the wheel with the project's own backend"
 _BACKEND: Final = "harmless; a newer build backend writes it right"

@@ -22,7 +22,7 @@ from farm.errors import FarmError
 from farm.verify.linkage import Linkage
 from farm.verify.loading import Lacking, leaks, load
 from farm.verify.model import Gate, Verdict, counted
-from farm.verify.name import WheelName
+from farm.wheel_name import WheelName
 
 LINUX: Final = "linux_riscv64"
 _GLIBC_TAG: Final = re.compile(r"manylinux_(\d+)_(\d+)_riscv64")

@@ -22,7 +22,7 @@ from farm.provenance.check import Beside, files_beside
 from farm.provenance.names import PROVENANCE
 from farm.upstream import Upstream, download, expect_sha256, http_session, is_absent
 from farm.verify import Report
-from farm.verify.name import parse_name
+from farm.wheel_name import parse_name
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

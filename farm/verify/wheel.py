@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from farm.verify.name import WheelName
+    from farm.wheel_name import WheelName
 
 _CHUNK = 1 << 20
 _HEAD = 1 << 10

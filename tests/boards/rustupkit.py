@@ -13,13 +13,12 @@ import hashlib
 import io
 import lzma
 import tarfile
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
+
+from tests.httpkit import Files, serving_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -122,15 +121,15 @@ class DistMirror:
     @contextmanager
     def served(self) -> Iterator[str]:
         """Serve the mirror; yields its address."""
-        handler = partial(_Handler, self.requests, directory=str(self.root))
-        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            try:
-                yield f"http://127.0.0.1:{server.server_port}"
-            finally:
-                server.shutdown()
-                thread.join()
+        requests = self.requests
+
+        class Handler(Files):
+            def do_GET(self) -> None:
+                requests.append(self.path)
+                super().do_GET()
+
+        with serving_folder(self.root, Handler) as url:
+            yield url
 
     def _write(self, path: str, content: bytes) -> _Stored:
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -147,19 +146,6 @@ class DistMirror:
 class _Stored:
     url: str
     sha256: str
-
-
-class _Handler(SimpleHTTPRequestHandler):
-    def __init__(self, requests: list[str], /, *arguments: object, directory: str) -> None:
-        self.requests = requests
-        super().__init__(*arguments, directory=directory)  # type: ignore[arg-type]
-
-    def do_GET(self) -> None:
-        self.requests.append(self.path)
-        super().do_GET()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        pass
 
 
 def _manifest(release: Release, components: Mapping[str, Mapping[str, _Stored]]) -> str:

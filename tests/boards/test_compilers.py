@@ -7,12 +7,9 @@ import json
 import platform
 import tarfile
 import textwrap
-import threading
 import zipfile
 from collections.abc import Iterator
-from functools import partial
 from hashlib import sha256
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from tests.boards.conftest import Site
+from tests.httpkit import serving_folder
 
 pytestmark = pytest.mark.boards
 
@@ -107,13 +105,8 @@ def upstream(tmp_path: Path) -> Iterator[str]:
         link = f"farm_probe-{version}.tar.gz"
         links.append(f'<a href="{link}#sha256={sha256(sdist).hexdigest()}">{link}</a>')
     (pages / "index.html").write_text(f"<!DOCTYPE html><html><body>{''.join(links)}</body></html>")
-    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "upstream"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/simple/"
-        server.shutdown()
-        thread.join()
+    with serving_folder(tmp_path / "upstream") as url:
+        yield f"{url}/simple/"
 
 
 def _sdist(version: str) -> bytes:

@@ -130,6 +130,23 @@ def test_pip_installs_on_a_clean_system_without_compilers(published: Site) -> No
     assert "editdistpy/levenshtein" in output
 
 
+def test_uv_on_riscv64_locks_with_hashes_and_installs_by_the_lock(published: Site) -> None:
+    folder, uv = "/var/tmp/wheelfarm-uv", "/opt/wheelfarm/cp313/bin/uv"  # noqa: S108 - on a test's board
+    wheels = "UV_NO_CACHE=1 UV_ONLY_BINARY=:all: UV_DEFAULT_INDEX=http://127.0.31.30:8080/simple/"
+    output = published.on_board(
+        "vboard-f3",
+        f"set -eu; rm -rf {folder}; mkdir {folder}; cd {folder}; export {wheels};"
+        f" for name in {C_PROJECT} {PINNED_PROJECT}; do echo $name; done >wanted.txt;"
+        f" {uv} pip compile --quiet --generate-hashes wanted.txt -o lock.txt;"
+        f" {uv} pip install --require-hashes --target {folder}/there -r lock.txt 2>&1;"
+        f" PYTHONPATH={folder}/there python3 -c"
+        " 'import yaml._yaml, editdistpy.levenshtein as e; print(yaml._yaml.__file__, e.__file__)';"
+        f" rm -r {folder}",
+    )
+    assert f"{folder}/there/yaml/_yaml.cpython-313-riscv64-linux-gnu.so" in output
+    assert f"{folder}/there/editdistpy/levenshtein" in output
+
+
 def test_published_wheels_carry_provenance_that_names_grafted_libraries(published: Site) -> None:
     index = published.state / "index"
     wheels = sorted((index / "packages").rglob("*.whl"))

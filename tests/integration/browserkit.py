@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
 import axe_playwright_python
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.httpkit import Files, serving_folder
+
 CSP: Final = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'"
 BROWSERS: Final = ("chromium", "google-chrome", "chromium-browser")
 AXE: Final = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 
 
-class _Handler(SimpleHTTPRequestHandler):
+class _Handler(Files):
     def end_headers(self) -> None:
         self.send_header("Content-Security-Policy", CSP)
         self.send_header("X-Content-Type-Options", "nosniff")
         super().end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the parent's name
-        pass
-
 
 @contextmanager
 def served(root: Path) -> Iterator[str]:
     """Serve a folder on loopback and give the address of its root."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, directory=root)) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving_folder(root, _Handler) as url:
+        yield f"{url}/"
 
 
 @contextmanager

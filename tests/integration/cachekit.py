@@ -13,14 +13,15 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import requests
 
+from tests.httpkit import serving
 from tests.integration.nginxkit import Nginx
 from tests.integration.sshkit import free_port
 
@@ -135,18 +136,6 @@ class Names:
         head = query[:2] + flags + b"\0\1" + (b"\0\1" if address else b"\0\0") + bytes(4)
         answer = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4\x7f\0\0\1"
         return head + query[12:end] + (answer if address else b"")
-
-
-@contextmanager
-def serving(server: socketserver.BaseServer) -> Iterator[None]:
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def make_certificate(path: Path, name: str) -> Path:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from farm.cleanroom import CleanRoom
 from farm.executor import ssh
 from tests.integration.clientkit import OLDEST_PIP, Client, make_client
 from tests.integration.farmkit import Farm
@@ -71,3 +75,15 @@ def board(tmp_path: Path) -> Iterator[Board]:
     for pid in tmp_path.glob("pids"):
         for number in map(int, pid.read_text().split()):
             kill_quietly(number, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def room() -> Iterator[CleanRoom]:
+    """The room that playbooks/controller.yml made, with a folder of the tests' own to work in."""
+    made = CleanRoom.at()
+    made.check()
+    work = made.work / f"tests-{os.getpid()}"
+    work.mkdir()
+    made.own(work)
+    yield replace(made, work=work)
+    shutil.rmtree(work)

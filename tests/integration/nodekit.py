@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -74,20 +75,29 @@ def gone(pids: Path) -> bool:
     return not any(start_time(int(pid)) for pid in pids.read_text().split())
 
 
-def make_environment(directory: Path, python: str = PYTHON) -> Path:
-    """An environments folder whose one Python is the tests' own, with uv and a shim for `auditwheel`."""
+def make_environment(directory: Path, python: str = PYTHON, *, sealed: bool = False) -> Path:
+    """An environments folder whose one Python is that of the tests, with uv and a shim for `auditwheel`.
+
+    ``sealed``: it needs nothing of the checkout, which a sandbox may hide, as it does all homes and `/tmp`.
+    """
     binaries = directory / python / "bin"
     binaries.mkdir(parents=True)
     (binaries / "auditwheel.py").write_text(AUDITWHEEL_SHIM)
     packages = directory / python / "lib/python3.13/site-packages"
     packages.mkdir(parents=True)
     for package in (pyproject_hooks, packaging):
-        (packages / package.__name__).symlink_to(Path(str(package.__file__)).parent)
-    for name, command in (
-        ("python", sys.executable),
-        ("auditwheel", f"{sys.executable} {binaries}/auditwheel.py"),
-        ("uv", Path(sys.executable).with_name("uv")),
-    ):
+        source = Path(str(package.__file__)).parent
+        if sealed:
+            shutil.copytree(source, packages / package.__name__)
+        else:
+            (packages / package.__name__).symlink_to(source)
+    uv = Path(sys.executable).with_name("uv")
+    commands = {"python": BOARD_PYTHON, "auditwheel": f"{BOARD_PYTHON} {binaries}/auditwheel.py"}
+    if sealed:
+        shutil.copy2(uv, binaries / "uv")
+    else:
+        commands["uv"] = str(uv)
+    for name, command in commands.items():
         (binaries / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         (binaries / name).chmod(0o755)
     return directory

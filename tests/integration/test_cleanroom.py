@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -25,6 +21,7 @@ from farm.proving import trial_of_other, vet
 from farm.recipe import KnownFailure, Recipe
 from farm.upstream import Upstream, sha256_of
 from farm.verify.model import Gate, Verdict
+from tests.httpkit import serving_folder
 from tests.integration import trapkit
 from tests.integration.nodekit import make_tar
 from tests.integration.trapkit import SUFFIX
@@ -32,25 +29,6 @@ from tests.integration.trapkit import SUFFIX
 pytestmark = pytest.mark.integration
 
 PURE = "py3-none-any"
-
-
-@pytest.fixture(scope="module")
-def room() -> Iterator[CleanRoom]:
-    """The room that playbooks/controller.yml made, with a folder of the tests' own to work in."""
-    made = CleanRoom.at()
-    made.check()
-    work = made.work / f"tests-{os.getpid()}"
-    work.mkdir()
-    made.own(work)
-    yield replace(made, work=work)
-    shutil.rmtree(work)
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    """Says nothing of what was asked for."""
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
 
 
 TEST_X = b"""
@@ -88,12 +66,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             f'<a href="{file.name}#sha256={sha256_of(file)}">{file.name}</a>' for file in page.iterdir()
         )
         (page / "index.html").write_text(f"<!DOCTYPE html><html><body>{links}</body></html>")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/simple/"
-        server.shutdown()
-        thread.join()
+    with serving_folder(root) as url:
+        yield f"{url}/simple/"
 
 
 def _failure(verdicts: tuple[Verdict, ...], gate: Gate) -> Verdict:

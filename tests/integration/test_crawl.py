@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +11,7 @@ import requests
 
 from farm.index import IndexTree, add_wheel, build_index
 from farm.index.crawl import CrawlResult, crawl
+from tests.httpkit import serving_folder
 from tests.unit.verify.wheelkit import NATIVE, write_wheel
 
 if TYPE_CHECKING:
@@ -21,11 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.integration
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        pass
 
 
 @pytest.fixture
@@ -39,12 +32,8 @@ def tree(tmp_path: Path) -> IndexTree:
 
 @pytest.fixture
 def url(tree: IndexTree) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tree.root))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/simple/"
-        server.shutdown()
-        thread.join()
+    with serving_folder(tree.root) as url:
+        yield f"{url}/simple/"
 
 
 def run(url: str, projects: list[str] | None = None, **expected: str) -> CrawlResult:
@@ -81,7 +70,11 @@ def test_f09_link_to_another_host(url: str, tree: IndexTree) -> None:
     data = page.with_name("index.json")
     data.write_text(data.read_text().replace("../../packages", "http://192.0.2.1/packages"))
     page.with_name("index.json.gz").unlink()
+    theirs = "http://192.0.2.1/provenance"
+    page.write_text(page.read_text().replace(" data-size", f' data-provenance="{theirs}" data-size'))
+    data.write_text(data.read_text().replace('"size"', f'"provenance":"{theirs}","size"'))
     result = run(url, None, **{NATIVE: "0" * 64})
+    assert "provenance" not in causes(result), "it is not for our keys to prove"
     assert result.elsewhere == {NATIVE}
     assert "served nothing" in causes(result), "what was published must be served by this host"
 

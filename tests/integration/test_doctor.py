@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import ssl
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -29,30 +25,17 @@ from farm.errors import ExitCode
 from farm.index import IndexTree, build_index
 from farm.index.tree import add_wheel
 from farm.nodes import Address, IndexHost
+from tests.httpkit import serving_folder
 from tests.integration.sshkit import free_port
 from tests.unit.verify.wheelkit import NATIVE, write_wheel
 
 pytestmark = pytest.mark.integration
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing of what was asked for."""
-
-
 @contextmanager
 def serving(root: Path, certificate: Path | None = None) -> Iterator[IndexHost]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root))) as server:
-        if certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        url = f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}"
+    with serving_folder(root, certificate=certificate) as url:
         yield IndexHost(Address("wheels", "127.0.0.1", 22, "u", root, root), str(root), url)
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -71,7 +54,7 @@ def only(checks: Iterable[Check]) -> Check:
 def test_an_index_that_is_what_it_should_be(tree: IndexTree) -> None:
     with serving(tree.root) as host, requests.Session() as http:
         assert [check.level for check in served.answers(host, http)] == [Level.OK, Level.OK]
-        assert only(served.newest(tree, host, http)).evidence == "demo: 1 files are what their page says"
+        assert only(served.newest(tree, host, http)).evidence == "demo: its page is right about 1 file"
         assert only(served.pages(tree, host, http)).level is Level.OK
 
 

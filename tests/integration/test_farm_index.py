@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from farm.index import IndexTree, add_wheel, build_index
-from tests.integration.cachekit import serving
+from tests.httpkit import serving
 from tests.integration.nginxkit import Nginx
 from tests.integration.nodekit import WHEEL, Board, make_environment, make_sdist, make_tar
 from tests.unit.verify.wheelkit import write_wheel

@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -28,6 +25,7 @@ from farm.index.stats import Client, Download, State, publish
 from farm.nodes import Fleet, IndexHost
 from farm.paths import Paths
 from farm.publish import Publisher
+from tests.httpkit import serving_folder
 from tests.integration.sshkit import Sshd, free_port, keygen
 from tests.unit.verify.wheelkit import NATIVE, write_wheel
 
@@ -50,11 +48,6 @@ except PublishError as error:
 assert before == {path: path.read_bytes() for path in tree.root.rglob("*") if path.is_file()}
 assert build_index(tree) == frozenset()
 """
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        pass
 
 
 @dataclass
@@ -111,20 +104,14 @@ def site(tmp_path: Path) -> Iterator[Site]:
     keygen(folder / "host")
     sshd = Sshd(folder, free_port(), keygen(tmp_path / "key"))
     sshd.start()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(served))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        url = f"http://127.0.0.1:{server.server_port}/"
-        site = Site(
-            Paths(tmp_path / "state"), IndexHost(sshd.address, str(served), url), sshd, served, wheels
-        )
-        site.restrict(f"/usr/bin/rrsync -wo {served}")
-        try:
+    try:
+        with serving_folder(served) as url:
+            host = IndexHost(sshd.address, str(served), f"{url}/")
+            site = Site(Paths(tmp_path / "state"), host, sshd, served, wheels)
+            site.restrict(f"/usr/bin/rrsync -wo {served}")
             yield site
-        finally:
-            server.shutdown()
-            thread.join()
-            sshd.stop()
+    finally:
+        sshd.stop()
 
 
 def test_publish_and_change_with_a_key_that_can_only_write(site: Site) -> None:

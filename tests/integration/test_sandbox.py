@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -24,9 +24,18 @@ from farm.nodes import unfit
 from farm.plan import JobSpec
 from farm.recipe import DEFAULT
 from farm.upstream import sha256_of
+from tests.httpkit import serving
 from tests.integration.conformance import started
 from tests.integration.hostile import GOT, STOPPED, Hostile, said, thief
-from tests.integration.nodekit import PYTHON, WHEEL, Board, make_environment, make_sdist, make_tar
+from tests.integration.nodekit import (
+    BOARD_PYTHON,
+    PYTHON,
+    WHEEL,
+    Board,
+    make_environment,
+    make_sdist,
+    make_tar,
+)
 from tests.integration.sshkit import Sshd
 from tests.integration.test_farm_index import Pypi
 
@@ -92,7 +101,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
     settings = tmp_path / "settings"
     settings.mkdir()
     monkeypatch.setenv("WHEELFARM_SETTINGS", str(settings))
-    return Board(tmp_path / "node", make_environment(tmp_path / "environments"))
+    return Board(tmp_path / "node", make_environment(tmp_path / "environments", sealed=True))
 
 
 @pytest.fixture
@@ -219,12 +228,8 @@ def pypi(tmp_path: Path) -> Iterator[Pypi]:
     pypi = Pypi(tmp_path / "pypi")
     for name in ("kit_base", "kit_extra"):
         pypi.add(f"{name}-1.0-py3-none-any.whl")
-    thread = threading.Thread(target=pypi.server.serve_forever)
-    thread.start()
-    yield pypi
-    pypi.server.shutdown()
-    pypi.server.server_close()
-    thread.join()
+    with serving(pypi.server):
+        yield pypi
 
 
 def test_requirements_are_fetched_and_only_a_recipe_s_reason_opens_the_build(
@@ -264,7 +269,7 @@ exec {python} -c 'import socket; socket.create_connection(("127.0.0.1", {port}),
 
 def test_crates_are_fetched_before_anything_of_the_project_runs(board: Board, prey: Prey) -> None:
     cargo = board.environments / PYTHON / "bin/cargo"
-    cargo.write_text(CARGO.format(python=sys.executable, port=prey.listener.port))
+    cargo.write_text(CARGO.format(python=BOARD_PYTHON, port=prey.listener.port))
     cargo.chmod(0o755)
     backend = f"""
     import os, pathlib
@@ -334,6 +339,8 @@ def test_compile_helpers_are_reached_and_nothing_else(board: Board, prey: Prey, 
 
 
 def test_over_ssh_the_inventory_decides(sshd: Sshd, farm_node: Path, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "environments")
+    make_environment(tmp_path / "environments", sealed=True)
     sdist = tmp_path / "demo-1.0.tar.gz"
     sdist.write_bytes(make_sdist())
     spec = JobSpec("demo", "1.0", PYTHON, sdist.name, "", sha256_of(sdist), DEFAULT)

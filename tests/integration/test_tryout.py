@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -23,27 +18,11 @@ from farm.index import IndexTree, add_wheel, build_index
 from farm.nodes import Address, Fleet, IndexHost
 from farm.tryout import Fate, Tried, load, pip_of
 from farm.upstream import Upstream, sha256_of
+from tests.httpkit import serving_folder
 from tests.integration import trapkit
 from tests.integration.trapkit import SUFFIX
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def room() -> Iterator[CleanRoom]:
-    """The room that playbooks/controller.yml made, with a folder of the tests' own to work in."""
-    made = CleanRoom.at()
-    made.check()
-    work = made.work / f"tests-tryout-{os.getpid()}"
-    work.mkdir()
-    made.own(work)
-    yield replace(made, work=work)
-    shutil.rmtree(work)
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing of what was asked for."""
 
 
 @pytest.fixture
@@ -65,12 +44,8 @@ def served(tree: IndexTree, room: CleanRoom) -> Iterator[str]:
     page.parent.mkdir(parents=True)
     shutil.copy(wheel, page.parent)
     page.write_text(f'<!DOCTYPE html><a href="{wheel.name}#sha256={sha256_of(wheel)}">{wheel.name}</a>')
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tree.root))) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving_folder(tree.root) as url:
+        yield url
 
 
 def test_a_night_after_another(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from requests.adapters import HTTPAdapter
 
 from farm.errors import HashMismatchError, UpstreamError
 from farm.upstream import Upstream
+from tests.httpkit import Quiet, answering
 
 pytestmark = pytest.mark.integration
 SDIST = b"an sdist"
@@ -52,7 +52,7 @@ def impatient(url: str) -> Upstream:
 def index() -> Iterator[Index]:
     found = Index("", {"/simple/demo/": ("text/html", PAGE)})
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             found.asked[self.path] += 1
             found.accepted.add(self.headers["Accept-Encoding"])
@@ -64,16 +64,8 @@ def index() -> Iterator[Index]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        found.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with answering(Handler) as found.url:
         yield found
-        server.shutdown()
-        thread.join()
 
 
 def fetch(index: Index, directory: Path) -> Path:

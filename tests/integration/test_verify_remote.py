@@ -5,10 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from farm.provenance.dsse import pem_of
 from farm.verify import Report, verify_wheel
 from farm.verify.debian import DebianPackages
 from farm.verify.remote import RemoteWheel, Unread, remote_wheel, verify_all
+from tests.httpkit import Quiet, answering
 from tests.unit.provenance.kit import KEY, said, signed
 from tests.unit.provenance.kit import OTHER as OTHER_KEY
 from tests.unit.verify.wheelkit import MODULE, NATIVE, make_elf, wheel_members, zip_bytes
@@ -47,7 +46,7 @@ class Server:
 def server() -> Iterator[Server]:
     state = Server(files={f"/files/{NATIVE}": WHEEL})
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             state.asked.append(self.path)
             body = state.files.get(self.path)
@@ -57,16 +56,8 @@ def server() -> Iterator[Server]:
             self.end_headers()
             self.wfile.write((body or b"")[: state.cut_to])
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        state.url = f"http://127.0.0.1:{http.server_port}"
-        thread = threading.Thread(target=http.serve_forever)
-        thread.start()
+    with answering(Handler) as state.url:
         yield state
-        http.shutdown()
-        thread.join()
 
 
 def judge(wheel: Path, beside: Beside) -> Report:

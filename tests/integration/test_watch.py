@@ -11,8 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -23,6 +21,7 @@ from farm.index.tree import IndexTree, add_wheel
 from farm.nodes import index_variables, read_fleet, read_inventory
 from farm.paths import REPOSITORY, Paths
 from farm.store import Failure, Store
+from tests.httpkit import serving_folder
 from tests.integration.nodekit import until
 from tests.unit.plankit import spec
 from tests.unit.verify.wheelkit import write_wheel
@@ -138,11 +137,6 @@ def test_watch_on_a_terminal(site: Path, tmp_path: Path, terminal: str, drawn: b
     assert b"Traceback" not in seen
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
-
-
 @pytest.fixture
 def upstream(tmp_path: Path) -> Iterator[str]:
     page = tmp_path / "upstream" / "simple" / "demo" / "index.html"
@@ -150,14 +144,8 @@ def upstream(tmp_path: Path) -> Iterator[str]:
     page.write_text(
         "<!DOCTYPE html><a href='demo-1.0.tar.gz'>demo-1.0.tar.gz</a><a href='x'>demo-1.2.tar.gz</a>"
     )
-    with ThreadingHTTPServer(
-        ("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "upstream"))
-    ) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/simple/"
-        server.shutdown()
-        thread.join()
+    with serving_folder(tmp_path / "upstream") as url:
+        yield f"{url}/simple/"
 
 
 def test_outdated(site: Path, tree: IndexTree, tmp_path: Path, upstream: str) -> None:
@@ -181,3 +169,15 @@ def test_outdated(site: Path, tree: IndexTree, tmp_path: Path, upstream: str) ->
     assert "upstream has a newer version" in done.stdout
     assert "farm dispatch demo --python 3.13" in done.stdout
     assert farm("--python", "3.14").stdout == "nothing is outdated\n"
+
+
+def test_plan_of_everything_is_a_dispatch_of_everything_foretold(
+    site: Path, tree: IndexTree, tmp_path: Path, upstream: str
+) -> None:
+    command = [*FARM, "plan", "--all", "-i", str(site), "--upstream", upstream, "--json"]
+    done = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, check=False)
+    planned = {item["requirement"]: item for item in json.loads(done.stdout)}
+    assert set(planned) == {"Demo==1.0", "msgspec", *tree.projects()} - {"demo"}, "what is wanted holds"
+    assert (planned["Demo==1.0"]["version"], planned["Demo==1.0"]["build"]) == ("1.0", True)
+    assert "no such project" in planned["other"]["reason"]
+    assert done.returncode == ExitCode.UPSTREAM

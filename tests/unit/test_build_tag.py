@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from farm.build_tag import Published, after_collision, build_tag, published
 from farm.plan import JobSpec
 from farm.recipe import Recipe
-from farm.verify.name import parse_name
+from farm.wheel_name import parse_name
 from tests.unit.plankit import spec
 from tests.unit.provenance.kit import built, said, signed
 

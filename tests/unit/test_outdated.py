@@ -11,7 +11,7 @@ from farm.errors import UpstreamError
 from farm.outdated import Item, News, commands, hosted_by_python, news_of, pythons_in
 from farm.plan import Python
 from farm.upstream import UpstreamFile
-from farm.verify.name import parse_name
+from farm.wheel_name import parse_name
 from tests.unit.plankit import CP313, offered, project
 
 CP314 = Python("cp314")

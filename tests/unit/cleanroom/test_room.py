@@ -7,7 +7,7 @@ import pytest
 from farm.cleanroom import CleanRoom, NoPythonError, RoomError
 from farm.cleanroom.sandbox import Inside, Limits, Mount, walled
 from farm.cleanroom.watch import Ended, Stop
-from farm.verify.name import parse_name
+from farm.wheel_name import parse_name
 
 LIMITS = Limits(60, memory_bytes=1 << 30, tasks=100)
 NATIVE = "demo-1.0-{}-manylinux_2_39_riscv64.whl"

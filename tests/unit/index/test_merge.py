@@ -47,6 +47,7 @@ def test_all_that_upstream_says_of_a_file_is_carried() -> None:
             **{"requires-python": ">=3.9", "upload-time": "2026-01-02T03:04:05.678Z"},
             **{"core-metadata": {"sha256": "c" * 64}},
             yanked="broken",
+            provenance="https://pypi.example/integrity/demo/provenance",
         )
     ).files
     assert (file.requires_python, file.yanked, file.size) == (">=3.9", "broken", 7)
@@ -58,6 +59,8 @@ def test_all_that_upstream_says_of_a_file_is_carried() -> None:
     assert said["url"] == file.url
     assert said["yanked"] == "broken"
     assert said["core-metadata"] == {"sha256": "c" * 64}
+    assert said["provenance"] == file.provenance == "https://pypi.example/integrity/demo/provenance"
+    assert f'data-provenance="{file.provenance}"' in project_html(merged)
     assert f'href="{file.url}#sha256={SHA}"' in project_html(merged)
 
 

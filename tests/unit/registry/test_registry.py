@@ -16,7 +16,7 @@ from packaging.metadata import RawMetadata
 from farm.errors import InputError
 from farm.registry import find, registries_of, token_of
 from farm.registry.form import Body, Upload, form_of, metadata_fields
-from farm.verify.name import parse_name
+from farm.wheel_name import parse_name
 from tests.unit.verify.wheelkit import NATIVE, write_wheel
 
 GOOD: dict[str, object] = {

@@ -19,7 +19,7 @@ from farm.site.render import size, twin
 from farm.site.upstream import read_upstream
 from farm.site.wheels import column_of, pythons_of, runs_on
 from farm.store import Failure, Job, State
-from farm.verify.name import parse_name
+from farm.wheel_name import parse_name
 from tests.unit.plankit import spec
 
 NOBODY = Builds({}, ())

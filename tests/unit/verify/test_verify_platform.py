@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from farm.errors import UpstreamError
 from farm.verify import Allowances, Gate, Report, Verdict, verify_wheel
 from farm.verify.linkage import Linkage
-from farm.verify.name import parse_name
 from farm.verify.platform import fitting_tag, judge_platform
+from farm.wheel_name import parse_name
 from tests.unit.verify.linkkit import make_library
 from tests.unit.verify.wheelkit import MODULE, make_elf, write_wheel
 

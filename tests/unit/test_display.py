@@ -1,0 +1,31 @@
+"""Tables on a narrow terminal."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from farm.display import job_row, table
+from farm.store import Failure, Job, State
+from tests.unit.plankit import spec
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_names_can_be_copied_from_a_narrow_terminal(width: int) -> None:
+    asked = spec("charset-normalizer")
+    jobs = [
+        Job(
+            *(asked.job_id, asked, state, 1, "vboard-sg2044", 4, failure, "an error " * 20),
+            *(0.0, 0.0, 700.0, None, None, False),
+        )
+        for state, failure in ((State.PUBLISHED, None), (State.FAILED, Failure.BUILD))
+    ]
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table("job", "state", "node", "time", "remark", rows=map(job_row, jobs)))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert [line.split()[0] for line in lines if "charset" in line] == [asked.job_id] * 2
+    assert all(f" {word} " in "\n".join(lines) for word in ("published", "failed", "vboard-sg2044"))
