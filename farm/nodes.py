@@ -24,6 +24,7 @@ ALLOW: Final = "farm_allow_unsandboxed_builds"
 CLEAN_ROOM: Final = "farm_clean_room"
 PRIVATE_NAMES: Final = "index_server_private_names"
 WANTED: Final = "farm_wanted"
+PUBLISH_LOGS: Final = "farm_publish_logs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class IndexHost:
     """Names of projects, ``*`` for any part of one, that upstream is never asked for."""
     wanted: str = ""
     """File of requirements that `farm dispatch --all` builds besides what is hosted, beside the inventory."""
+    publish_logs: bool = True
+    """Whether the web pages have the logs of builds and proofs."""
 
     @property
     def simple_url(self) -> str:
@@ -275,6 +278,7 @@ def _index_host(name: str, variables: Mapping[str, object], source: str) -> Inde
         clean_room=CLEAN_ROOM not in variables or need.flag(CLEAN_ROOM),
         private_names=need.words(PRIVATE_NAMES) if PRIVATE_NAMES in variables else frozenset(),
         wanted=need(WANTED) if WANTED in variables else "",
+        publish_logs=PUBLISH_LOGS not in variables or need.flag(PUBLISH_LOGS),
     )
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -13,6 +14,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def own_programs_first() -> None:
     """Put this environment's programs first: ansible-runner starts Ansible's commands by name."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+
+
+PROOF_LOG: Final = ".proof.log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +63,22 @@ class Paths:
         """Wheels collected from one attempt."""
         return self.state / "wheels" / attempt_id
 
+    @property
+    def logs(self) -> Path:
+        """All logs."""
+        return self.state / "logs"
+
     def log(self, attempt_id: str) -> Path:
         """The log of one attempt."""
-        return self.state / "logs" / f"{attempt_id}.log"
+        return self.logs / f"{attempt_id}.log"
 
     def proof(self, attempt_id: str) -> Path:
-        """Where the clean room's log of an attempt's wheel is kept."""
-        return self.state / "logs" / f"{attempt_id}.proof.log"
+        """Where the clean room's log of an attempt's wheel is kept, or of one from elsewhere, by its name."""
+        return self.logs / f"{attempt_id}{PROOF_LOG}"
 
     def record(self, attempt_id: str) -> Path:
         """What the node wrote down of one attempt that succeeded."""
-        return self.state / "logs" / f"{attempt_id}.record.json"
+        return self.logs / f"{attempt_id}.record.json"
 
     @property
     def tried(self) -> Path:

@@ -11,15 +11,44 @@ from farm.dispatch.gates import Prove, may_be_staged
 from farm.errors import FarmError
 from farm.nodes import CLEAN_ROOM, IndexHost
 from farm.paths import Paths
-from farm.recipe import load_recipe
+from farm.recipe import Recipe, load_recipe
 from farm.store import Job
+from farm.upstream import Upstream
 from farm.verify import Allowances, Report, verify_wheel
 from farm.verify.debian import DebianPackages
+from farm.wheel_name import parse_name
 
 WITHOUT_ROOM: Final = f"or have wheels published unproved: {CLEAN_ROOM}: false for the inventory's index host"
 
 
-def vet(wheels: Sequence[Path], *, index: IndexHost, paths: Paths, recipes: Path) -> Iterator[Report]:
+def trial_of_other(
+    wheel: Path,
+    recipe: Recipe,
+    *,
+    index_url: str,
+    upstream: Upstream,
+    paths: Paths,
+    beside: tuple[Path, ...] = (),
+) -> Trial:
+    """Return the trial of a wheel that no job of this farm built; ``index_url`` has what it depends on.
+
+    The tests that a recipe takes from an sdist come from upstream's of the same version. Where that can't be
+    had, they are not run, and the verdicts say why: a wheel may be of a project that upstream has never seen.
+    """
+    sdist, why = None, ""
+    if recipe.test_sources:
+        try:
+            name = parse_name(wheel.name)
+            sdist = upstream.fetch_sdist(name.project, name.version, paths.sdists)
+        except FarmError as error:
+            why = error.message
+    packages = DebianPackages(paths.debian)
+    return Trial(wheel, index_url, recipe, beside=beside, sdist=sdist, no_sdist=why, packages=packages)
+
+
+def vet(
+    wheels: Sequence[Path], *, index: IndexHost, paths: Paths, recipes: Path, upstream: Upstream
+) -> Iterator[Report]:
     """Put wheels that were built elsewhere through every gate, with what their recipes allow.
 
     Where the index host wants it they are proved in the clean room, each with the others beside it: they are
@@ -36,7 +65,9 @@ def vet(wheels: Sequence[Path], *, index: IndexHost, paths: Paths, recipes: Path
         report = verify_wheel(wheel, allow=Allowances.of(recipe), packages=packages)
         if room is not None and may_be_staged(report):
             others = tuple(other for other in wheels if other != wheel)
-            trial = Trial(wheel, index.simple_url, recipe, beside=others, packages=packages)
+            trial = trial_of_other(
+                wheel, recipe, index_url=index.simple_url, upstream=upstream, paths=paths, beside=others
+            )
             report = proved(report, room, trial, paths.proof(wheel.name))
         yield report
 
@@ -65,7 +96,8 @@ def prover(index: IndexHost, paths: Paths, fetch: Callable[[Job], Path]) -> Prov
     def prove(job: Job, wheel: Path, report: Report, beside: tuple[Path, ...]) -> Report:
         recipe = job.spec.recipe
         sdist = _tests_of(job, fetch) if recipe.test_sources else None
-        trial = Trial(wheel, index.simple_url, recipe, job.spec.python, beside, sdist, packages)
+        python = job.spec.python
+        trial = Trial(wheel, index.simple_url, recipe, python, beside, sdist, packages=packages)
         return proved(report, room, trial, paths.proof(job.attempt_id))
 
     return prove

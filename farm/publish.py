@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import requests
 from packaging.utils import canonicalize_name
 
-from farm.errors import PublishError, WheelError
+from farm.downloads import ask_counts
+from farm.errors import PublishError, UpstreamError, WheelError
 from farm.index import IndexTree, add_wheel, build_index
 from farm.index.crawl import crawl
 from farm.index.journal import Entry, Kind, note
@@ -104,6 +106,8 @@ class Publisher:
     def refresh(self, projects: Sequence[str] | None = None, private: Collection[str] = ()) -> Refreshed:
         """Ask upstream what it has of hosted projects (default: all), and bring what changes to the host.
 
+        When all are asked for, the host is asked how often what was downloaded, for the web pages.
+
         Raises:
             InputError: the index has no such project.
             PublishError: the tree can't be written, or rsync failed.
@@ -111,12 +115,13 @@ class Publisher:
         """
         index = self.tree
         done = refresh(index, self.upstream, projects, {*self.host.private_names, *private})
+        warning = self._ask_counts() if projects is None else ""
         with tree_lock(index):
             merged = {path.split("/")[1] for path in done.changed}
             changed = done.changed | self._web(merged)
             if changed:
                 push(index.root, self.host)
-        return replace(done, changed=changed)
+        return replace(done, changed=changed, warning=warning)
 
     def tell(self) -> frozenset[str]:
         """Bring the web pages of builds, boards and failures to the host; return the paths that changed.
@@ -129,6 +134,14 @@ class Publisher:
             if changed:
                 push(index.root, self.host)
         return changed
+
+    def _ask_counts(self) -> str:
+        """Ask the host for the counts of downloads; return why they can't be had: it is no error."""
+        try:
+            ask_counts(self.host.url, self.tree.root)
+        except UpstreamError as error:
+            return f"the pages show older counts of downloads: {error.message}"
+        return ""
 
     def _ask(self, projects: Collection[str]) -> None:
         """Ask upstream of projects that were never asked for, so that their pages hide nothing of it.
@@ -147,10 +160,18 @@ class Publisher:
         return merged | self._web(projects)
 
     def _web(self, projects: Collection[str]) -> frozenset[str]:
+        build = partial(
+            build_site,
+            self.tree,
+            paths=self.paths,
+            nodes=self.nodes,
+            projects=projects,
+            logs=self.host.publish_logs,
+        )
         if not self.paths.database.exists():
-            return build_site(self.tree, None, self.paths, self.nodes, projects)
+            return build()
         with closing(Store(self.paths.database)) as store:
-            return build_site(self.tree, store, self.paths, self.nodes, projects)
+            return build(store=store)
 
 
 def check(host: IndexHost, projects: Collection[str], expected: Mapping[str, str]) -> int:

@@ -7,15 +7,16 @@ removed by the next dispatch, which finds there an attempt that is nobody's.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from farm.dispatch import placing
 from farm.dispatch.experience import Experience
@@ -25,10 +26,14 @@ from farm.errors import FarmError, InputError, LyingNodeError, NodeError
 from farm.executor import AttemptState, Build, Executor, Launch
 from farm.nodes import Facts, Node, unfit
 from farm.paths import Paths
+from farm.provenance.check import check_provenance
+from farm.provenance.names import PROVENANCE
 from farm.provenance.record import BuildRecord, parse_record
+from farm.provenance.stated import stated_build
 from farm.recipe import Recipe
 from farm.schedule import unmet
-from farm.store import Job, Store
+from farm.store import Job, State, Store
+from farm.upstream import sha256_of
 from farm.verify.compare import Comparison, compare_wheels
 
 POLL_S: Final = 1.0
@@ -64,6 +69,19 @@ class Rebuilt:
     """Its report, where it is installed and the wheels differ."""
 
 
+@dataclass(frozen=True, slots=True)
+class First:
+    """The build that is repeated.
+
+    ``job`` has the width it was built with; ``record`` is what its node wrote down, None if that is lost.
+    """
+
+    job: Job
+    wheel: Path
+    node: str
+    record: BuildRecord | None
+
+
 def rebuild(
     subject: str,
     *,
@@ -72,60 +90,95 @@ def rebuild(
     paths: Paths,
     fetch: Callable[[Job], Path],
     note: Callable[[str], None],
+    keys: Sequence[Ed25519PublicKey] = (),
 ) -> Rebuilt:
     """Build again what ``subject`` names, a job or a wheel file that one made; the caller holds the farm.
 
-    The versions of the first build's environment are asked for again, so that only the build is compared.
+    The versions of the first build's environment are asked for again, so that only the build is compared. A
+    wheel that no job of the store made is built as the provenance beside it says, if one of ``keys`` signed
+    that.
 
     Raises:
         InputError: no job is meant, or it has no wheel.
+        WheelError: the provenance does not hold, or does not say enough.
         NodeError: no node can take it, or the one that did was lost.
         FarmError: the rebuild itself failed.
     """
-    job, first = find(subject, store, paths)
-    attempt = store.attempt(job.job_id)
-    pins = _record(paths, job.attempt_id)
-    if pins is None:
+    first = find(subject, store, paths, keys)
+    job = first.job
+    if first.record is None:
         note(f"{job.job_id}: its build was not recorded: the newest build requirements are taken")
-    spec = replace(job.spec, recipe=_pinned(job, pins))
-    again = replace(job, spec=spec, width=max(1, attempt.width))
-    chosen = _choose(again, attempt.node, store, executors, fetch(job))
+    again = replace(job, spec=replace(job.spec, recipe=_pinned(job, first.record)))
+    chosen = _choose(again, first.node, store, executors, fetch(job))
     if chosen.why_same:
         note(f"the same node builds again: {chosen.why_same}")
-    note(f"{job.job_id}: built on {attempt.node}, again on {chosen.node.name}")
+    note(f"{job.job_id}: built on {first.node}, again on {chosen.node.name}")
     second = _run(chosen, paths)
-    comparison = compare_wheels(first, second)
+    comparison = compare_wheels(first.wheel, second)
     return Rebuilt(
         job.job_id,
-        attempt.node,
+        first.node,
         chosen.node.name,
         chosen.why_same,
-        first,
+        first.wheel,
         second,
         comparison,
-        surroundings(pins, _record(paths, chosen.launch.attempt_id)),
-        None if comparison.identical else _diffoscope(first, second),
+        surroundings(first.record, _record(paths, chosen.launch.attempt_id)),
+        None if comparison.identical else _diffoscope(first.wheel, second),
     )
 
 
-def find(subject: str, store: Store, paths: Paths) -> tuple[Job, Path]:
-    """Return the job that is meant, and its wheel.
+def find(subject: str, store: Store, paths: Paths, keys: Sequence[Ed25519PublicKey] = ()) -> First:
+    """Return the build that is meant: of a job, or of a wheel file, by the store or else by its provenance.
 
     Raises:
         InputError: there is none, or its wheel is gone.
+        WheelError: the provenance beside the wheel does not hold, or does not say enough.
     """
     path = Path(subject)
     if path.is_file():
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        for job in store.jobs():
-            if job.wheel_sha256 == sha256:
-                return job, path
-        raise InputError(
-            f"{path.name}: no job of this farm built these bytes (sha256 {sha256[:12]})",
-            hint="name a job of `farm status`",
-        )
+        sha256 = sha256_of(path)
+        known = next((job for job in store.jobs() if job.wheel_sha256 == sha256), None)
+        return _known(known, path, store, paths) if known else _stated(path, sha256, keys)
     job = store.job(subject)
+    return _known(job, _wheel_of(job, paths), store, paths)
+
+
+def _known(job: Job, wheel: Path, store: Store, paths: Paths) -> First:
+    attempt = store.attempt(job.job_id)
+    job = replace(job, width=max(1, attempt.width))
+    return First(job, wheel, attempt.node, _record(paths, job.attempt_id))
+
+
+def _stated(wheel: Path, sha256: str, keys: Sequence[Ed25519PublicKey]) -> First:
+    beside = wheel.with_name(wheel.name + PROVENANCE)
+    if not beside.is_file():
+        raise InputError(
+            f"{wheel.name}: no job of this farm built these bytes (sha256 {sha256[:12]})",
+            hint=f"name a job of `farm status`, or put {beside.name} of its index beside it",
+        )
+    build = stated_build(check_provenance(beside.read_bytes(), wheel.name, sha256, keys), wheel.name)
+    job = Job(
+        job_id=build.spec.job_id,
+        spec=build.spec,
+        state=State.PUBLISHED,
+        attempt=build.attempt,
+        node=build.node,
+        width=build.record.width,
+        failure=None,
+        message="",
+        queued_at=0.0,
+        started_at=None,
+        ended_at=None,
+        wheel=wheel.name,
+        wheel_sha256=sha256,
+        cancelling=False,
+    )
+    return First(job, wheel, build.node, build.record)
+
+
+def _wheel_of(job: Job, paths: Paths) -> Path:
+    """Return the wheel of a job. Raises InputError: it has none, or it is gone."""
     if job.wheel is None:
         raise InputError(
             f"{job.job_id}: it has no wheel, it is {job.state}", hint="`farm dispatch` builds it"
@@ -135,7 +188,7 @@ def find(subject: str, store: Store, paths: Paths) -> tuple[Job, Path]:
         paths.tree / "packages" / job.spec.project / job.wheel,
     ):
         if wheel.is_file():
-            return job, wheel
+            return wheel
     raise InputError(f"{job.job_id}: its wheel is gone: {job.wheel}", hint="`farm dispatch` builds it anew")
 
 

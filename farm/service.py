@@ -26,6 +26,7 @@ from farm.index import IndexTree
 from farm.nodes import Facts, Fleet, IndexHost, Node, unfit
 from farm.paths import Paths
 from farm.plan import Choice, JobSpec, Python, choose, job_spec, parse_requirements
+from farm.provenance.check import trusted_keys
 from farm.provenance.key import signing_key
 from farm.proving import prover
 from farm.publish import Publisher
@@ -295,14 +296,25 @@ def _end_on_node(store: Store, job: Job, nodes: Sequence[Node]) -> None:
 
 
 def rebuild(
-    subject: str, *, nodes: Sequence[Node], paths: Paths, upstream: Upstream, note: Callable[[str], None]
+    subject: str,
+    *,
+    nodes: Sequence[Node],
+    paths: Paths,
+    upstream: Upstream,
+    note: Callable[[str], None],
+    keys: Path | None = None,
 ) -> Rebuilt:
     """Build a job's wheel again and compare; nothing is published.
+
+    ``keys`` is a file of the public keys whose provenance is believed, for wheels that the store does not
+    know; None: the farm's own.
 
     Raises:
         BusyError: another controller is at work: it would take the rebuild for something that nobody wants.
         InputError, NodeError, FarmError: see :func:`farm.rebuild.rebuild`.
     """
+    own = IndexTree(paths.tree).keys
+    trusted = trusted_keys(keys or own) if keys or own.exists() else ()
     executors: dict[Node, Executor] = {node: SshExecutor(node) for node in nodes}
     try:
         with controller_lock(paths.lock), open_store(paths, looking=True) as store:
@@ -313,6 +325,7 @@ def rebuild(
                 paths=paths,
                 fetch=lambda job: _fetch(job.spec, upstream, paths),
                 note=note,
+                keys=trusted,
             )
     finally:
         for executor in executors.values():

@@ -37,6 +37,7 @@ from urllib3.util import Retry
 from farm.errors import HashMismatchError, UpstreamError
 
 TIMEOUT_S: Final = 60
+_ABSENT: Final = frozenset({requests.codes.not_found, requests.codes.gone})
 _CHUNK: Final = 1 << 20
 
 
@@ -96,6 +97,21 @@ class Upstream:
         base = self._simple.get_project_url(normalised)
         files = (_understood(package, base) for package in page.packages)
         return UpstreamProject(normalised, tuple(file for file in files if file is not None))
+
+    def fetch_sdist(self, name: str, version: Version, directory: Path) -> Path:
+        """Download the sdist of a version into ``directory``, checked by the sha256 that the index promises.
+
+        Raises:
+            UpstreamError: the index has no sdist of it, or promises no sha256, or can't be read.
+            HashMismatchError: the bytes are not the promised ones.
+        """
+        for file in self.project(name).files:
+            if file.version == version and not file.is_wheel and file.sha256 is not None:
+                return self.fetch(file.url, file.filename, file.sha256, directory)
+        raise UpstreamError(
+            f"{self.endpoint} has no sdist of {name} {version} with a sha256",
+            hint="name an index that has it",
+        )
 
     def fetch(self, url: str, filename: str, sha256: str, directory: Path) -> Path:
         """Download a file into ``directory`` unless it is there, and return its path.
@@ -160,6 +176,12 @@ def download(http: requests.Session, url: str, target: Path, most_bytes: int | N
             f"{url}: {error}", hint="check the network and the disk, then run it again"
         ) from error
     return digest.hexdigest()
+
+
+def is_absent(error: UpstreamError) -> bool:
+    """Tell whether a download failed because the server has no such file."""
+    cause = error.__cause__
+    return isinstance(cause, requests.HTTPError) and cause.response.status_code in _ABSENT
 
 
 def expect_sha256(what: str, expected: str, actual: str) -> None:

@@ -64,6 +64,7 @@ class Trial:
         python_tag: ``cp313`` or alike; empty: the newest of the room that takes the wheel.
         beside: more wheels that dependencies may be taken from, before the index has them.
         sdist: what the wheel was built from; without it, tests that the recipe takes from it are not run.
+        no_sdist: why it can't be had, where the recipe takes tests from it.
         packages: maps missing libraries to Debian packages, for messages.
     """
 
@@ -73,6 +74,7 @@ class Trial:
     python_tag: str = ""
     beside: tuple[Path, ...] = ()
     sdist: Path | None = None
+    no_sdist: str = ""
     packages: PackageLookup | None = None
 
 
@@ -221,7 +223,10 @@ class _Proof:
         """Say why nothing but imports is tried, if so."""
         if not self._trial.recipe.test_command:
             return "; the recipe has no test_command"
-        return "; its tests are in the sdist, which is not here: not run" if self._lacks_tests else ""
+        if not self._lacks_tests:
+            return ""
+        why = f" ({self._trial.no_sdist})" if self._trial.no_sdist else ""
+        return f"; its tests are in the sdist, which is not here: not run{why}"
 
     def _unimported(self, outcome: Imported, cpu: str) -> Verdict:
         evidence = f"import {outcome.module} under {cpu}: {one_line(outcome.error or '')}"

@@ -83,7 +83,9 @@ def index_crawl(
 @app.command("status")
 def index_status(
     name: Annotated[str, typer.Argument(metavar="NAME", help="a project of the index")],
-    status: Annotated[ProjectStatus, typer.Argument(help="quarantined: its files are not offered")],
+    status: Annotated[
+        ProjectStatus, typer.Argument(metavar="STATUS", help="quarantined: its files are not offered")
+    ],
     reason: Annotated[str, typer.Option("--reason", help="e.g. upstream ships riscv64 now")] = "",
     inventory: Inventory = INVENTORY,
     state: State_ = None,

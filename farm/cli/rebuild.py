@@ -14,7 +14,13 @@ from farm.upstream import Upstream
 
 
 def verify_by_rebuild(
-    subjects: Sequence[str], inventory: Path, state: Path | None, upstream: str, *, as_json: bool
+    subjects: Sequence[str],
+    inventory: Path,
+    state: Path | None,
+    upstream: str,
+    keys: Path | None,
+    *,
+    as_json: bool,
 ) -> bool:
     """Build each job or wheel again and print how it compares; returns whether all are bit-identical."""
     nodes, paths = read_fleet(inventory).builders, Paths.of(inventory, state)
@@ -25,6 +31,7 @@ def verify_by_rebuild(
             nodes=nodes,
             paths=paths,
             upstream=Upstream(upstream),
+            keys=keys,
             note=lambda text: errors.print(text, markup=False, highlight=False, soft_wrap=True),
         )
         found.append(done)

@@ -72,12 +72,15 @@ def _show(done: Refreshed, upstream: str, *, as_json: bool) -> None:
             markup=False,
             soft_wrap=True,
         )
+    if done.warning:
+        errors.print(f"warning: {done.warning}", markup=False, soft_wrap=True)
     if as_json:
         print_json(
             {
                 "asked": {asked.project: asked.answer.value for asked in done.asked},
                 "failed": {asked.project: asked.cause for asked in done.failed},
                 "quarantined": list(done.quarantined),
+                "warning": done.warning,
                 "changed": sorted(done.changed),
             }
         )

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from farm.cleanroom import CleanRoom, Trial, proved
+from farm.cleanroom import CleanRoom, proved
 from farm.cli.care import To, registry_targets, upload
 from farm.cli.common import (
     INVENTORY,
@@ -29,9 +29,10 @@ from farm.errors import ExitCode, InputError, WheelError
 from farm.nodes import read_fleet
 from farm.paths import REPOSITORY, Paths
 from farm.provenance.check import Beside, checked_beside, trusted_keys
-from farm.proving import vet
+from farm.proving import trial_of_other, vet
 from farm.recipe import load_recipe
 from farm.store import controller_lock
+from farm.upstream import Upstream
 from farm.verify import Report, verify_wheel
 from farm.verify.debian import DebianPackages
 from farm.verify.expect import Allowances
@@ -50,7 +51,11 @@ TrustedKeys = Annotated[
 ]
 Rebuild = Annotated[
     bool,
-    typer.Option("--rebuild", help="build the job or wheel again, on another node, and compare bit by bit"),
+    typer.Option(
+        "--rebuild",
+        help="build the job or wheel again, on another node, and compare bit by bit; with --provenance also"
+        " what another farm built",
+    ),
 ]
 Wheels = Annotated[list[Path], typer.Argument(metavar="WHEEL...", help="wheel files")]
 
@@ -81,18 +86,21 @@ def verify(
 ) -> None:
     """Put wheels through every gate; exit code 1 if one does not pass. Only --rebuild needs a farm."""
     if rebuild:
-        if run or index or keys:
+        if run or index:
             raise InputError("--rebuild is a question of its own", hint="ask one after the other")
-        _exit(ok=verify_by_rebuild(wheels, inventory, state, upstream, as_json=as_json))
+        _exit(ok=verify_by_rebuild(wheels, inventory, state, upstream, keys, as_json=as_json))
         return
     trusted = trusted_keys(keys) if keys else ()  # before anything is fetched
-    packages = DebianPackages(Paths.of(inventory, state).debian)
+    paths = Paths.of(inventory, state)
+    packages = DebianPackages(paths.debian)
 
     def judge(wheel: Path, beside: Beside) -> Report:
         recipe = load_recipe(recipes, wheel.name.partition("-")[0])
         report = verify_wheel(wheel, allow=Allowances.of(recipe), packages=packages)
         if run:
-            trial = Trial(wheel, index_url, recipe, packages=packages)
+            trial = trial_of_other(
+                wheel, recipe, index_url=index_url, upstream=Upstream(upstream), paths=paths
+            )
             report = proved(report, CleanRoom.at(), trial, logs / f"{wheel.name}.log")
         return report.extended(checked_beside(wheel, trusted, beside)) if keys else report
 
@@ -142,7 +150,7 @@ def publish(
     with controller_lock(paths.lock):
         pass  # who holds the farm is told now, not after minutes in the clean room
     failed = 0
-    for report in vet(wheels, index=index, paths=paths, recipes=recipes):
+    for report in vet(wheels, index=index, paths=paths, recipes=recipes, upstream=Upstream(upstream)):
         failed += not report.ok
         _show(report, everything=False)
     if failed:

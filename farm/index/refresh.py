@@ -27,6 +27,8 @@ class Refreshed:
     """Files written or removed, relative to the tree."""
     quarantined: tuple[str, ...]
     """Hosted projects that upstream has put into quarantine."""
+    warning: str = ""
+    """Why it is not known how often what was downloaded."""
 
     @property
     def failed(self) -> tuple[Asked, ...]:

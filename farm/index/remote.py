@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S: Final = 300
 PAGES: Final = (
-    *("static", "simple", "merged", "pypi", "project", "build", "boards", "status"),
+    *("static", "simple", "merged", "pypi", "project", "build", "proof", "boards", "status", "statistics"),
     *("search.json", "feed.xml", "index.json", "index.html"),
 )
 """What is derived and may go again. The rest of a tree (records, what upstream said) stays on the controller;

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""How often what was downloaded, from the index host's log: ``stats/total.json``, ``stats/days/DATE.json``.
+"""How often what was downloaded, from the index host's log, as ``stats/*.json``.
 
     stats.py --log /var/log/wheelfarm/index.log --state /var/lib/wheelfarm-stats/state.json --out ROOT/stats
 
@@ -8,6 +8,9 @@ none can be kept. A download is a wheel that was sent whole. Its client is belie
 installer, a Python and a machine that exist; all else is counted as "other", so that nobody can fill the disk
 with names. Counts and how far each log file was read are one file, written whole: what is killed counts
 nothing twice. Where a log was rotated or compressed meanwhile, it is known by its first line.
+
+``total.json`` has all, ``days/DATE.json`` one day, ``recent.json`` the last whole days together: of these the
+farm makes its web pages.
 """
 
 from __future__ import annotations
@@ -23,11 +26,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import BinaryIO, Final
 
 KEPT_DAYS: Final = 400
+RECENT_DAYS: Final = 30
 MOST_NAMES: Final = 300
 """Of pythons, installers or machines; what comes after is "other"."""
 OTHER: Final = "other"
@@ -135,16 +139,23 @@ class Counts:
     def add(self, download: Download) -> None:
         """Count one more."""
         self.downloads += 1
-        versions = self.projects.setdefault(download.project, {})
-        versions[download.version] = versions.get(download.version, 0) + 1
+        _add(self.projects.setdefault(download.project, {}), download.version)
         client = download.client
         for names, name in (
             (self.pythons, client.python),
             (self.installers, client.installer),
             (self.machines, client.machine),
         ):
-            counted = name if name in names or len(names) < MOST_NAMES else OTHER
-            names[counted] = names.get(counted, 0) + 1
+            _add(names, name if name in names or len(names) < MOST_NAMES else OTHER)
+
+    def add_all(self, more: Counts) -> None:
+        """Add what was counted elsewhere."""
+        self.downloads += more.downloads
+        for project, versions in more.projects.items():
+            _add_all(self.projects.setdefault(project, {}), versions)
+        _add_all(self.pythons, more.pythons)
+        _add_all(self.installers, more.installers)
+        _add_all(self.machines, more.machines)
 
     def as_json(self) -> dict[str, object]:
         """Return it for programs."""
@@ -155,6 +166,15 @@ class Counts:
             "installers": self.installers,
             "machines": self.machines,
         }
+
+
+def _add(names: dict[str, int], name: str, number: int = 1) -> None:
+    names[name] = names.get(name, 0) + number
+
+
+def _add_all(names: dict[str, int], more: dict[str, int]) -> None:
+    for name, number in more.items():
+        _add(names, name, number)
 
 
 @dataclass(slots=True)
@@ -243,9 +263,30 @@ def count(log: Path, state: State) -> None:
     state.forget_old_days()
 
 
-def publish(state: State, out: Path) -> None:
+def recent(state: State, today: date) -> dict[str, object] | None:
+    """Return the last whole days before ``today`` (UTC) together, at most :data:`RECENT_DAYS`.
+
+    Only days since the first count are among them. None where none is over: part of a day says nothing.
+    """
+    if not state.days:
+        return None
+    first = max(date.fromisoformat(min(state.days)), today - timedelta(days=RECENT_DAYS))
+    days = [(first + timedelta(days=after)).isoformat() for after in range((today - first).days)]
+    if not days:
+        return None
+    together = Counts()
+    for day in days:
+        together.add_all(state.days.get(day, Counts()))
+    by_day = {day: state.days.get(day, Counts()).downloads for day in days}
+    return {"days": by_day, **together.as_json()}
+
+
+def publish(state: State, out: Path, today: date) -> None:
     """Write what changed of the files that are served."""
     write_whole(out / "total.json", {"days": sorted(state.days), **state.total.as_json()})
+    lately = recent(state, today)
+    if lately is not None:
+        write_whole(out / "recent.json", lately)
     for day, counts in state.days.items():
         write_whole(out / "days" / f"{day}.json", {"day": day, **counts.as_json()})
     for path in (out / "days").glob("*.json"):
@@ -288,7 +329,7 @@ def main() -> int:
     try:
         count(options.log, state)
         state.save(options.state)
-        publish(state, options.out)
+        publish(state, options.out, datetime.now(timezone.utc).date())  # noqa: UP017
     except (OSError, EOFError) as error:
         sys.stderr.write(
             f"error: {error}\n  fix: see that this user may read the log and write the other two\n"

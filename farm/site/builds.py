@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from farm.site.farm_model import BuildPage, Phase
 from farm.site.history import attempt_id, build_path, build_row, final_failure, message_of, moment
+from farm.site.logs import LOG, PROOF, AttemptLogs
 from farm.site.model import Source
-from farm.site.text import clean, log_lines, path_of, web_url
+from farm.site.text import clean, path_of, web_url
 from farm.store import Attempt, Job
 
-LOG_HEAD: Final = 256 << 10
-LOG_TAIL: Final = 768 << 10
 LONGEST_S: Final = 1e9
 SHOWN_LINES: Final = 200
 SHOWN_CHARACTERS: Final = 400
@@ -31,32 +28,8 @@ _TOOLS: Final = (
 )
 
 
-def read_log(path: Path) -> bytes:
-    """Return a log as it is published: plain text, at most a megabyte of it, its middle left out.
-
-    Empty if there is none. Raises OSError if it can't be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(0)
-            if size <= LOG_HEAD + LOG_TAIL:
-                return log_text(stream.read())
-            head = stream.read(LOG_HEAD)
-            stream.seek(size - LOG_TAIL)
-            gap = f"\n\n[{size - LOG_HEAD - LOG_TAIL} bytes are left out here]\n\n".encode()
-            return log_text(head + gap + stream.read(LOG_TAIL))
-    except FileNotFoundError:
-        return b""
-
-
-def log_text(data: bytes) -> bytes:
-    """Return a log without what steers a terminal."""
-    return "\n".join(log_lines(data)).encode()
-
-
 def build_page(
-    attempt: Attempt, job: Job, others: Sequence[Attempt], log: bytes, *, published: bool
+    attempt: Attempt, job: Job, others: Sequence[Attempt], logs: AttemptLogs, *, published: bool
 ) -> BuildPage:
     """Return an attempt's page.
 
@@ -64,10 +37,11 @@ def build_page(
         attempt: it.
         job: its job.
         others: the job's other attempts.
-        log: as it is published.
+        logs: as they are published.
         published: whether the job's wheel is in the tree.
     """
     name, spec = attempt_id(attempt), job.spec
+    log, proof = logs.text(LOG), logs.text(PROOF)
     is_last = attempt.attempt == job.attempt
     wheel = job.wheel or ""
     seconds = round(attempt.ended_at - attempt.leased_at, 1) if attempt.ended_at else None
@@ -95,7 +69,10 @@ def build_page(
         wheel_sha256=(job.wheel_sha256 or "") if is_last else "",
         log=_shown(log),
         log_bytes=len(log),
-        log_path=f"{build_path(name)}log.txt" if log else "",
+        log_path=f"{build_path(name)}{LOG}" if log else "",
+        proof_bytes=len(proof),
+        proof_path=f"{build_path(name)}{PROOF}" if proof else "",
+        logs_withheld=logs.withheld,
         others=tuple(build_row(other, job) for other in others),
     )
 

@@ -1,4 +1,4 @@
-"""The pages of builds, boards and the farm's status as plain data; see :mod:`.model`."""
+"""The pages of builds, boards, the farm's status and downloads as plain data; see :mod:`.model`."""
 
 from __future__ import annotations
 
@@ -46,6 +46,11 @@ class BuildPage:
     log: tuple[str, ...]
     log_bytes: int
     log_path: str
+    proof_bytes: int
+    proof_path: str
+    """Of the clean room's log; empty: the wheel was not proved, or the log is not published."""
+    logs_withheld: bool
+    """Whether the operator keeps logs to himself."""
     others: tuple[BuildRow, ...]
     """The job's other attempts."""
 
@@ -162,3 +167,45 @@ class StatusPage:
     failed: int
     kept_out: tuple[KeptOut, ...]
     recent: tuple[BuildRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DayCount:
+    """The downloads of one day (UTC); ``share`` is of the day with the most, from 0 to 1."""
+
+    day: str
+    downloads: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectCount:
+    """The downloads of one project; ``share`` is of all. ``path`` is empty if it is hosted no more."""
+
+    project: str
+    path: str
+    downloads: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The downloads by one Python, installer or kind of machine; ``share`` is of all."""
+
+    name: str
+    downloads: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticsPage:
+    """What was downloaded on the days from ``first`` to ``until``, and by what; the largest numbers first."""
+
+    first: str
+    until: str
+    downloads: int
+    days: tuple[DayCount, ...]
+    projects: tuple[ProjectCount, ...]
+    pythons: tuple[Share, ...]
+    installers: tuple[Share, ...]
+    machines: tuple[Share, ...]

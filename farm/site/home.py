@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from farm.site.model import HomePage, ProjectRow, Release
+from farm.site.model import Downloads, HomePage, ProjectRow, Release
 
 MOST_NEW: Final = 15
 NOWHERE: Final = "https://THIS-HOST/"
@@ -33,7 +33,9 @@ class Snippet:
     text: str
 
 
-def home_page(rows: Iterable[ProjectRow], base_url: str, *, signed: bool = False) -> HomePage:
+def home_page(
+    rows: Iterable[ProjectRow], base_url: str, *, signed: bool = False, downloads: Downloads | None = None
+) -> HomePage:
     """Return the home page. Projects by name, releases by time: the newest of all projects."""
     projects = tuple(sorted(rows, key=lambda row: row.project))
     releases = [release for row in projects for release in row.releases]
@@ -43,6 +45,7 @@ def home_page(rows: Iterable[ProjectRow], base_url: str, *, signed: bool = False
         signed=signed,
         wheels=sum(row.wheels for row in projects),
         size=sum(row.size for row in projects),
+        downloads=downloads,
         projects=projects,
         newest=tuple(releases[:MOST_NEW]),
     )

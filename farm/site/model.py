@@ -153,6 +153,8 @@ class Wheel:
     """Why its provenance does not hold; empty: it does, or there is none."""
     build: str
     """Path of the page of its build; empty: there is none."""
+    proof: str
+    """Path of the clean room's log of it; empty: there is none, or it is not published."""
     beside: tuple[Link, ...]
 
     @property
@@ -189,6 +191,17 @@ class MatrixRow:
     path: str
     uploaded: str
     cells: tuple[Cell, ...]
+    downloads: int
+    """On the days of the project's :class:`Downloads`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Downloads:
+    """How many wheels the index host sent whole on the days from ``first`` to ``until`` (UTC), both whole."""
+
+    count: int
+    first: str
+    until: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +265,8 @@ class ProjectPage:
     upstream: Upstream | None
     columns: tuple[str, ...]
     rows: tuple[MatrixRow, ...]
+    downloads: Downloads | None
+    """Of all its versions; None: none were counted."""
     wheels: tuple[Wheel, ...]
     builds: tuple[BuildRow, ...]
 
@@ -284,6 +299,7 @@ class ProjectRow:
     status: ProjectStatus
     releases: tuple[Release, ...]
     """The newest ones."""
+    downloads: Downloads | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,5 +311,7 @@ class HomePage:
     """Whether a farm's keys are here: wheels without its provenance promise nothing."""
     wheels: int
     size: int
+    downloads: Downloads | None
+    """Of everything; None: the index host counts none."""
     projects: tuple[ProjectRow, ...]
     newest: tuple[Release, ...]

@@ -9,6 +9,7 @@ from typing import Final
 from packaging.version import Version
 
 from farm.index import ProjectIndex, PublishedFile
+from farm.site.downloads import Counted
 from farm.site.history import attempt_id, build_path, build_row
 from farm.site.model import (
     About,
@@ -44,12 +45,17 @@ def project_path(project: str, version: str = "") -> str:
 
 
 def project_pages(
-    index: ProjectIndex, about: About, upstream: Upstream | None, builds: Builds, shelf: Shelf
+    index: ProjectIndex,
+    about: About,
+    upstream: Upstream | None,
+    builds: Builds,
+    shelf: Shelf,
+    counted: Counted | None = None,
 ) -> Iterator[ProjectPage]:
     """Yield the project's own page, then that of each version, the newest first."""
     versions = _by_version(index.files)
     newest = newest_version(index.files)
-    columns, rows = matrix(index, builds)
+    columns, rows = matrix(index, builds, counted.by_version(index.project) if counted else {})
     for version, files in sorted(versions.items(), key=lambda item: Version(item[0]), reverse=True):
         wheels = tuple(shelf.wheel(file) for file in files)
         for path in (project_path(index.project),) * (version == newest) + (
@@ -67,6 +73,7 @@ def project_pages(
                 upstream=upstream,
                 columns=columns,
                 rows=rows,
+                downloads=counted.of(index.project) if counted else None,
                 wheels=wheels,
                 builds=_builds(builds, version),
             )
@@ -82,7 +89,7 @@ def newest_version(files: Sequence[PublishedFile]) -> str:
     return max(files, key=rank).version
 
 
-def project_row(index: ProjectIndex, about: About) -> ProjectRow:
+def project_row(index: ProjectIndex, about: About, counted: Counted | None = None) -> ProjectRow:
     """Return a project as a line of the list of all projects."""
     newest = newest_version(index.files)
     releases = [
@@ -100,6 +107,7 @@ def project_row(index: ProjectIndex, about: About) -> ProjectRow:
         uploaded=releases[0].uploaded,
         status=index.status,
         releases=tuple(releases[:MOST_RELEASES]),
+        downloads=counted.of(index.project) if counted else None,
     )
 
 
@@ -134,7 +142,9 @@ def _builds(builds: Builds, version: str) -> tuple[BuildRow, ...]:
 # -- versions and Pythons -----------------------------------------------------------------------------------
 
 
-def matrix(index: ProjectIndex, builds: Builds) -> tuple[tuple[str, ...], tuple[MatrixRow, ...]]:
+def matrix(
+    index: ProjectIndex, builds: Builds, downloads: Mapping[Version, int]
+) -> tuple[tuple[str, ...], tuple[MatrixRow, ...]]:
     """Return the columns (Pythons) and rows (versions, newest first) of what there is, and what is not.
 
     A version that only failed to build is a row, too: what is not there is half of what a reader asks.
@@ -160,6 +170,7 @@ def matrix(index: ProjectIndex, builds: Builds) -> tuple[tuple[str, ...], tuple[
             project_path(index.project, version) if version in uploaded else "",
             uploaded.get(version, ""),
             tuple(cells[version].get(column, Cell(CellState.NOTHING)) for column in columns),
+            downloads.get(Version(version), 0),
         )
         for version in sorted(cells, key=Version, reverse=True)
     )

@@ -14,9 +14,11 @@ from farm.index import IndexTree, ProjectIndex, ProjectStatus, read_project
 from farm.nodes import Node
 from farm.paths import Paths
 from farm.site.boards import boards_page
-from farm.site.builds import build_page, read_log
+from farm.site.builds import build_page
+from farm.site.downloads import Counted, kept_counts, statistics_page
 from farm.site.history import History, attempt_id, build_path
 from farm.site.home import NEVER, feed_entries, feed_id, home_page, newest_time, search_json, snippets
+from farm.site.logs import Logs
 from farm.site.model import HomePage, ProjectRow, Upstream
 from farm.site.project import Builds, newest_version, project_pages, project_path, project_row
 from farm.site.render import STATIC, render, twin
@@ -31,6 +33,8 @@ STATUS_WORDS: Final = {
     ProjectStatus.QUARANTINED: "Installers are told not to use it.",
     ProjectStatus.DEPRECATED: "Use something else in its place.",
 }
+MOST_NAMES: Final = 25
+"""How many projects, installers, ... the page of downloads shows; its JSON has all."""
 _HOME: Final = TypeAdapter(HomePage)
 
 
@@ -40,6 +44,8 @@ def build_site(
     paths: Paths | None = None,
     nodes: Sequence[Node] = (),
     projects: Collection[str] | None = None,
+    *,
+    logs: bool = True,
 ) -> frozenset[str]:
     """Write the pages that changed and return their paths, removed ones included, relative to the tree.
 
@@ -50,16 +56,20 @@ def build_site(
         nodes: the boards of the inventory.
         projects: those known to have changed; None: all are looked at. Those of which the store has news
             are made again, too.
+        logs: whether logs of builds and proofs are published; if not, those that are there go.
 
     Raises:
         PublishError: a page can't be written, or a folder of the tree is not named as a project is.
     """
-    site = _Site(tree, Writer(tree.root), History.of(store) if store else None, paths)
+    history = History.of(store) if store else None
+    kept = Logs(tree, paths, logs)
+    site = _Site(tree, Writer(tree.root), history, kept, kept_counts(tree.root))
     site.static()
     asked = None if projects is None else {str(canonicalize_name(name)) for name in projects}
-    site.builds(asked)
-    home = site.projects(asked)
+    told = site.builds(asked) | kept.write_proofs(site.writer)
+    home = site.projects(None if asked is None else asked | told)
     site.farm(nodes)
+    site.statistics(home)
     site.home(home)
     return frozenset(site.writer.changed)
 
@@ -69,7 +79,8 @@ class _Site:
     tree: IndexTree
     writer: Writer
     history: History | None
-    paths: Paths | None
+    logs: Logs
+    counted: Counted | None
 
     def static(self) -> None:
         files = sorted(path for path in STATIC.iterdir() if path.is_file())
@@ -87,31 +98,34 @@ class _Site:
 
     # -- builds -------------------------------------------------------------------------------------
 
-    def builds(self, asked: Collection[str] | None) -> None:
-        """Write the pages of attempts, and their logs before them."""
+    def builds(self, asked: Collection[str] | None) -> set[str]:
+        """Write the pages of attempts, their logs before them; return projects whose logs came or went."""
         if self.history is None:
-            return
+            return set()
+        told = set()
         by_job: dict[str, list[str]] = {}
         for attempt in self.history.attempts:
             by_job.setdefault(attempt.job_id, []).append(attempt_id(attempt))
         known = {attempt_id(attempt): attempt for attempt in self.history.attempts}
         for name, attempt in known.items():
-            job = self.history.jobs[attempt.job_id]
-            if (
-                asked is not None
-                and attempt.project not in asked
-                and not self.stale(job.job_id, build_path(name))
-            ):
+            job, named = self.history.jobs[attempt.job_id], asked is None or attempt.project in asked
+            other_logs = self.logs.stale(name)
+            if not (named or other_logs or self.stale(job.job_id, build_path(name))):
                 continue
-            text = read_log(self.paths.log(name)) if self.paths else b""
-            if text:
-                self.writer.write(f"build/{name}/log.txt", text)
+            if other_logs:
+                told.add(attempt.project)
+            logs = self.logs.of_attempt(name)
+            for file, text in logs.files.items():
+                self.writer.write(f"build/{name}/{file}", text)
             others = [known[other] for other in by_job[attempt.job_id] if other != name]
             wheel = self.tree.packages / attempt.project / (job.wheel or "-")
-            page = build_page(attempt, job, others, text, published=wheel.is_file())
+            page = build_page(attempt, job, others, logs, published=wheel.is_file())
             self.page("build.html", page, page.path)
-        if asked is None:
+            self.writer.keep_only(f"build/{name}", {"index.html", "index.json", *logs.files})
+        # What nobody knows of any more may have a log, too.
+        if asked is None or not self.logs.public:
             self.writer.keep_only("build", known.keys())
+        return told
 
     def stale(self, job_id: str, path: str) -> bool:
         """Return whether the store may know more of a job than a page says."""
@@ -136,14 +150,16 @@ class _Site:
         for name in names:
             builds = mine.get(name, Builds({}, ()))
             news = any(self.stale(job_id, project_path(name)) for job_id in builds.jobs)
-            if asked is not None and name in old and name not in asked and not news:
+            same = name in old and old[name].downloads == (self.counted.of(name) if self.counted else None)
+            if asked is not None and same and name not in asked and not news:
                 rows.append(old[name])
                 continue
             index = read_project(self.tree, name)
             if index.files:
                 rows.append(self.project(index, builds, shelf))
         self.writer.keep_only("project", {row.project for row in rows})
-        return home_page(rows, self.tree.base_url, signed=self.tree.keys.is_file())
+        downloads = self.counted.of_all() if self.counted else None
+        return home_page(rows, self.tree.base_url, signed=self.tree.keys.is_file(), downloads=downloads)
 
     def project(self, index: ProjectIndex, builds: Builds, shelf: Shelf) -> ProjectRow:
         newest = newest_version(index.files)
@@ -152,10 +168,10 @@ class _Site:
         own = project_path(index.project)
         versions = {file.version for file in index.files}
         # The project's own page comes first, but it links to the others: it is written last.
-        for page in reversed(list(project_pages(index, about, upstream, builds, shelf))):
+        for page in reversed(list(project_pages(index, about, upstream, builds, shelf, self.counted))):
             self.page("project.html", page, page.path, own_path=own, status_words=STATUS_WORDS)
         self.writer.keep_only(unquote(own).rstrip("/"), {*versions, "index.html", "index.json"})
-        return project_row(index, about)
+        return project_row(index, about, self.counted)
 
     def upstream(self, project: str) -> Upstream | None:
         path = self.tree.root / "upstream" / f"{project}.json"
@@ -173,19 +189,29 @@ class _Site:
             return {}
         return {row.project: row for row in page.projects}
 
-    # -- the farm, and the home page ----------------------------------------------------------------
+    # -- downloads, the farm, and the home page -----------------------------------------------------
+
+    def statistics(self, home: HomePage) -> None:
+        """Write the page of downloads; where none are counted, there is none."""
+        if self.counted is None:
+            self.writer.keep_only("statistics", ())
+            return
+        paths = {row.project: row.path for row in home.projects}
+        page = statistics_page(self.counted, paths)
+        self.page("statistics.html", page, "statistics/", most=MOST_NAMES)
 
     def farm(self, nodes: Sequence[Node]) -> None:
         """Write the pages of boards and of the farm's state."""
         if self.history is None:
             return
-        self.page("boards.html", boards_page(self.history, nodes, self.paths), "boards/")
+        self.page("boards.html", boards_page(self.history, nodes, self.logs.paths), "boards/")
         self.page("status.html", status_page(self.history), "status/")
 
     def home(self, page: HomePage) -> None:
         """Write what lists everything, after everything."""
         self.writer.write("search.json", search_json(page))
-        self.page("home.html", page, "", snippets=snippets(page.base_url))
+        days = len(self.counted.days) if self.counted else 0
+        self.page("home.html", page, "", snippets=snippets(page.base_url), counted_days=days)
         updated = newest_time(page.newest) or NEVER
         entries, identity = feed_entries(page), feed_id(page.base_url)
         feed = render(

@@ -17,6 +17,7 @@ from farm.provenance.dsse import read_public_keys
 from farm.provenance.names import PROVENANCE, SBOM, VERDICTS
 from farm.site.beside import about_of, gates_of, libraries_of, origin_of
 from farm.site.history import build_path
+from farm.site.logs import proof_path
 from farm.site.model import About, Link, Wheel
 from farm.site.text import clean, path_of
 from farm.verify.wheel import read_file
@@ -58,6 +59,7 @@ class Shelf:
         origin, problem = _read(
             path, PROVENANCE, lambda data: origin_of(data, file.filename, file.sha256, self.keys)
         )
+        built = build_path(origin.attempt) if origin and origin.attempt in self.builds else ""
         return Wheel(
             filename=file.filename,
             path=file.path,
@@ -77,7 +79,8 @@ class Shelf:
             bill_problem=bill_problem,
             origin=origin,
             provenance_problem=problem,
-            build=build_path(origin.attempt) if origin and origin.attempt in self.builds else "",
+            build=built,
+            proof=proof_path(self.tree, file.filename, origin.attempt if origin and built else ""),
             beside=_beside(path, file),
         )
 

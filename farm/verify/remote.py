@@ -20,7 +20,7 @@ from farm.errors import FarmError, InputError, UpstreamError, WheelError
 from farm.plan import parse_requirements
 from farm.provenance.check import Beside, files_beside
 from farm.provenance.names import PROVENANCE
-from farm.upstream import Upstream, download, expect_sha256, http_session
+from farm.upstream import Upstream, download, expect_sha256, http_session, is_absent
 from farm.verify import Report
 from farm.wheel_name import parse_name
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from farm.upstream import UpstreamFile
 
 MOST_BYTES: Final = 2 << 30
-_ABSENT: Final = frozenset({requests.codes.not_found, requests.codes.gone})
 MOST_BESIDE: Final = 64 << 20
 Judge = Callable[[Path, Beside], Report]
 """Judges a wheel; what lies beside it is read where the wheel came from, and only if it is asked for."""
@@ -109,7 +108,7 @@ def _beside(wheel: RemoteWheel, http: requests.Session, folder: Path) -> Beside:
         try:
             download(http, url, target, MOST_BESIDE)
         except UpstreamError as error:
-            if not _is_absent(error):
+            if not is_absent(error):
                 raise
             if name == wheel.filename + PROVENANCE:
                 return None
@@ -118,12 +117,6 @@ def _beside(wheel: RemoteWheel, http: requests.Session, folder: Path) -> Beside:
         return target.read_bytes()
 
     return read
-
-
-def _is_absent(error: UpstreamError) -> bool:
-    """Tell whether a server said that there is no such file."""
-    cause = error.__cause__
-    return isinstance(cause, requests.HTTPError) and cause.response.status_code in _ABSENT
 
 
 def remote_wheel(url: str) -> RemoteWheel:

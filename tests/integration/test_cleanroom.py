@@ -17,8 +17,9 @@ import pytest
 from farm.cleanroom import CPUS, NO_WHEEL, VECTOR_LENGTH, CleanRoom, RoomError, Trial, prove
 from farm.nodes import Address, IndexHost
 from farm.paths import Paths
-from farm.proving import vet
+from farm.proving import trial_of_other, vet
 from farm.recipe import KnownFailure, Recipe
+from farm.upstream import Upstream, sha256_of
 from farm.verify.model import Gate, Verdict
 from tests.httpkit import serving_folder
 from tests.integration import trapkit
@@ -28,6 +29,24 @@ from tests.integration.trapkit import SUFFIX
 pytestmark = pytest.mark.integration
 
 PURE = "py3-none-any"
+
+
+TEST_X = b"""
+import pathlib
+import good, helpers
+assert "site-packages" in good.__file__, good.__file__
+assert pathlib.Path("tests/data/a").read_text() == "data"
+pathlib.Path("tests/written").write_text("allowed")
+print("ran", helpers.NAME)
+"""
+SDIST_OF_GOOD = make_tar(
+    {
+        "good-1.0/tests/run.py": TEST_X,
+        "good-1.0/tests/helpers.py": b"NAME = 'them'\n",
+        "good-1.0/tests/data/a": b"data",
+        "good-1.0/good.py": b"raise SystemExit('the sources, not the wheel')\n",
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +59,12 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     )
     (root / "simple/sdist-only").mkdir()
     (root / "simple/sdist-only/sdist_only-1.0.tar.gz").write_bytes(b"")
+    (root / "simple/good").mkdir()
+    (root / "simple/good/good-1.0.tar.gz").write_bytes(SDIST_OF_GOOD)
     for page in (root / "simple").iterdir():
-        links = "".join(f'<a href="{file.name}">{file.name}</a>' for file in page.iterdir())
+        links = "".join(
+            f'<a href="{file.name}#sha256={sha256_of(file)}">{file.name}</a>' for file in page.iterdir()
+        )
         (page / "index.html").write_text(f"<!DOCTYPE html><html><body>{links}</body></html>")
     with serving_folder(root) as url:
         yield f"{url}/simple/"
@@ -233,39 +256,31 @@ def test_farm_verify_runs_wheels_on_demand(index: str, tmp_path: Path) -> None:
     assert "ModuleNotFoundError: No module named 'absent'" in report["verdicts"][-1]["evidence"]
 
 
-TEST_X = b"""
-import pathlib
-import good, helpers
-assert "site-packages" in good.__file__, good.__file__
-assert pathlib.Path("tests/data/a").read_text() == "data"
-pathlib.Path("tests/written").write_text("allowed")
-print("ran", helpers.NAME)
-"""
-
-
 def test_tests_that_the_sdist_alone_has_are_run_against_the_wheel(
     room: CleanRoom, index: str, tmp_path: Path
 ) -> None:
-    wheel = trapkit.wheel(tmp_path, "good", {"good.py": b""}, tags=PURE)
-    sdist = tmp_path / "good-1.0.tar.gz"
-    members = {"tests/run.py": TEST_X, "tests/helpers.py": b"NAME = 'them'\n", "tests/data/a": b"data"}
-    sdist.write_bytes(make_tar({f"good-1.0/{name}": data for name, data in (members | SHADOW).items()}))
+    """Of a wheel that was built elsewhere, too: upstream has the sdist."""
+    baseline, paths = replace(room, cpus=room.cpus[:1]), Paths(tmp_path / "state")
     recipe = Recipe(test_command=["python", "tests/run.py"], test_sources=["tests"])
-    baseline = replace(room, cpus=room.cpus[:1])
-    *_, tested = prove(baseline, Trial(wheel, index, recipe, sdist=sdist), tmp_path / "log")
+
+    def trial(project: str) -> Trial:
+        wheel = trapkit.wheel(tmp_path, project, {f"{project}.py": b""}, tags=PURE)
+        return trial_of_other(wheel, recipe, index_url=index, upstream=Upstream(index), paths=paths)
+
+    good = trial("good")
+    *_, tested = prove(baseline, good, tmp_path / "log")
     assert tested.ok, tested
     assert tested.gate is Gate.EXECUTION
     assert tested.evidence.endswith("ran them; tests from good-1.0.tar.gz")
     shadowing = recipe.model_copy(update={"test_sources": ["tests", "good.py"]})
-    *_, refused = prove(baseline, Trial(wheel, index, shadowing, sdist=sdist), tmp_path / "log")
+    *_, refused = prove(baseline, replace(good, recipe=shadowing), tmp_path / "log")
     assert not refused.ok
     assert "test_sources has good itself" in refused.evidence
-    *_, imported = prove(baseline, Trial(wheel, index, recipe), tmp_path / "log")
+    # Where upstream has none, the wheel is imported, and it is said why it is not tested.
+    *_, imported = prove(baseline, trial("lone"), tmp_path / "log")
     assert imported.gate is Gate.IMPORT
     assert "its tests are in the sdist, which is not here: not run" in imported.evidence
-
-
-SHADOW = {"good.py": b"raise SystemExit('the sources, not the wheel')\n"}
+    assert f"(lone: no such project on {index}" in imported.evidence
 
 
 def test_a_dependency_that_is_only_staged_is_installed(room: CleanRoom, index: str, tmp_path: Path) -> None:
@@ -305,7 +320,9 @@ def test_wheels_that_are_published_together_are_proved_with_each_other(
     address = Address("index", "127.0.0.1", 9, "nobody", Path("/key"), Path("/hosts"))
     host = IndexHost(address, "/nosuch", index.removesuffix("/simple/"))
     (tmp_path / "base.yml").write_text("import_skip: {base: its helper is on the boards only}\n")
-    reports = vet([upper, base], index=host, paths=Paths(tmp_path / "state"), recipes=tmp_path)
+    reports = vet(
+        [upper, base], index=host, paths=Paths(tmp_path / "state"), recipes=tmp_path, upstream=Upstream(index)
+    )
     seen = {report.wheel: [verdict.evidence for verdict in report.failures] for report in reports}
     assert list(seen) == [upper.name, base.name]
     assert "No module named 'absent'" in seen[upper.name][0]

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import pytest
 import requests
+from typer.testing import CliRunner
 
+from farm.cli import app, common
 from farm.errors import BusyError, PublishError
 from farm.index import IndexTree, ProjectStatus, read_project
 from farm.index.change import prune, rollback, set_status, yank
 from farm.index.crawl import crawl
 from farm.index.lock import tree_lock
-from farm.nodes import IndexHost
+from farm.index.stats import Client, Download, State, publish
+from farm.nodes import Fleet, IndexHost
 from farm.paths import Paths
 from farm.publish import Publisher
 from tests.httpkit import serving_folder
@@ -149,6 +154,77 @@ def test_publish_and_change_with_a_key_that_can_only_write(site: Site) -> None:
     with pytest.raises(PublishError, match="published with other content"):
         site.publisher.publish([again])
     assert (site.served / "stats" / "today.json").exists()
+
+
+def test_the_commands_change_what_users_get(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common, "read_fleet", lambda _path: Fleet((), site.host))
+
+    def farm(*arguments: str) -> str:
+        command = [*arguments, "--state", str(site.paths.state)]
+        done = CliRunner().invoke(app, command, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    def offered() -> str:
+        return (site.served / "simple/demo/index.html").read_text()
+
+    site.publisher.publish([site.wheel(NATIVE)])
+    site.publisher.publish([site.wheel(NEWER)])
+    assert farm("yank", "Demo", "1.0", "--reason", "leaks") == f"{NATIVE} is yanked\n"
+    assert 'data-yanked="leaks"' in offered()
+    assert farm("yank", "demo", "1.0", "--reason", "leaks") == "nothing to do: demo 1.0 is yanked\n"
+    assert json.loads(farm("unyank", "demo", "1.0", "--json"))["files"] == [NATIVE]
+    assert "data-yanked" not in offered()
+    assert farm("index", "status", "demo", "quarantined", "--reason", "odd") == "demo is quarantined\n"
+    assert NATIVE not in offered()
+    undone = farm("index", "rollback").splitlines()
+    assert [line.split()[3] for line in undone] == ["status", "yank", "yank", "publish"]
+    assert undone[-1].endswith(f"demo: {NEWER}")
+    assert NATIVE in offered()
+    assert NEWER not in offered()
+    assert not (site.served / "packages/demo" / NEWER).exists()
+    assert site.good()
+    (entry,) = json.loads(farm("index", "journal", "--json"))
+    number = str(entry["number"])
+    assert json.loads(farm("index", "rollback", "--to-before", number, "--json")) == [entry]
+    assert not (site.served / "simple/demo").exists()
+
+
+def test_what_the_index_host_counted_comes_to_the_pages(site: Site) -> None:
+    site.publisher.publish([site.wheel(NATIVE)])
+    page = site.served / "project/demo/index.html"
+    assert "Downloads" not in page.read_text()
+    state = State()
+    for day in ("2026-11-20", "2026-11-21"):
+        state.count(Download(day, "demo", "1.0", Client("uv 0.13", "3.13", "riscv64")))
+    publish(state, site.served / "stats", date(2026, 11, 22))
+    publisher = replace(site.publisher, upstream=f"{site.host.url}none/")
+    assert publisher.refresh().warning == ""
+    assert "2 from" in page.read_text()
+    assert "uv 0.13" in (site.served / "statistics/index.html").read_text()
+    assert publisher.refresh().changed == frozenset()
+    # Nonsense stops nothing: what was known stays, and it is said.
+    (site.served / "stats/recent.json").write_text("{}")
+    done = publisher.refresh()
+    assert "older counts of downloads: http://127.0.0.1" in done.warning
+    assert done.changed == frozenset()
+    # Who counts no more has no statistics, here and there.
+    (site.served / "stats/recent.json").unlink()
+    assert publisher.refresh().warning == ""
+    assert "Downloads" not in page.read_text()
+    assert not (site.served / "statistics/index.html").exists()
+
+
+def test_logs_leave_the_index_host_when_the_inventory_says_so(site: Site) -> None:
+    site.paths.logs.mkdir(parents=True)
+    site.paths.proof(NATIVE).write_text("imported demo\n")
+    site.publisher.publish([site.wheel(NATIVE)])
+    proof = site.served / f"proof/{NATIVE}.txt"
+    assert proof.read_text() == "imported demo\n"
+    silent = replace(site.publisher, host=replace(site.host, publish_logs=False))
+    silent.tell()
+    assert not proof.exists()
+    assert "proof" not in (site.served / "project/demo/index.html").read_text()
 
 
 def test_the_key_can_do_nothing_else(site: Site) -> None:

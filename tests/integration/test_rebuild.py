@@ -6,15 +6,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from farm.errors import FarmError, InputError, NodeError
+from farm.errors import FarmError, InputError, NodeError, WheelError
 from farm.executor import Executor
 from farm.nodes import Facts, Node
 from farm.paths import REPOSITORY
+from farm.provenance.key import signing_key
 from farm.rebuild import Rebuilt, rebuild
 from farm.recipe import Recipe
 from farm.store import Mark, State, controller_lock
@@ -36,7 +39,12 @@ def built(farm: Farm) -> Farm:
     return farm
 
 
-def again(farm: Farm, subject: str = "one", executor: type[Riscv64] = Riscv64) -> tuple[Rebuilt, list[str]]:
+def again(
+    farm: Farm,
+    subject: str = "one",
+    executor: type[Riscv64] = Riscv64,
+    keys: Sequence[Ed25519PublicKey] = (),
+) -> tuple[Rebuilt, list[str]]:
     notes: list[str] = []
     executors: dict[Node, Executor] = {node: executor(node) for node in farm.nodes}
     try:
@@ -48,6 +56,7 @@ def again(farm: Farm, subject: str = "one", executor: type[Riscv64] = Riscv64) -
                 paths=farm.paths,
                 fetch=lambda job: farm.directory / "sdists" / job.spec.sdist_filename,
                 note=notes.append,
+                keys=keys,
             )
     finally:
         for one in executors.values():
@@ -77,6 +86,27 @@ def test_a_wheel_file_finds_its_job(built: Farm, tmp_path: Path) -> None:
     assert again(built, str(wheel))[0].job_id == job.job_id
     with pytest.raises(InputError, match="no job of this farm built these bytes"):
         again(built, str(write_wheel(tmp_path)))
+
+
+def test_a_wheel_that_the_store_forgot_is_built_as_its_provenance_says(built: Farm) -> None:
+    job = built.job("one")
+    wheel = built.paths.wheels(job.attempt_id) / str(job.wheel)
+    key = signing_key(built.paths.signing_key).public_key()
+    for path in built.paths.state.glob("farm.sqlite*"):
+        path.unlink()
+    built.paths.record(job.attempt_id).unlink()
+    done, notes = again(built, str(wheel), keys=[key])
+    assert done.comparison.identical
+    assert (done.job_id, done.first_node) == (job.job_id, job.node)
+    assert {done.first_node, done.node} == {"f3", "sg"}
+    assert not [note for note in notes if "was not recorded" in note]
+    assert done.surroundings == ()
+    with pytest.raises(WheelError, match="signed by another key"):
+        again(built, str(wheel))
+    wheel.with_name(f"{wheel.name}.provenance").unlink()
+    with pytest.raises(InputError, match="no job of this farm built these bytes") as caught:
+        again(built, str(wheel), keys=[key])
+    assert f"{wheel.name}.provenance" in caught.value.hint
 
 
 def test_what_differs_is_told(built: Farm) -> None:

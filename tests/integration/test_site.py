@@ -63,6 +63,7 @@ def pages(root: Path) -> list[str]:
         f"build/{hostile}/",
         "boards/",
         "status/",
+        "statistics/",
     ]
 
 
@@ -169,7 +170,7 @@ def test_everything_is_there_without_scripts(browser: Browser, base: str) -> Non
     page.get_by_role("link", name="pyyaml", exact=True).last.click()
     page.get_by_text("gates: what was checked").first.click()
     expect(page.get_by_text("CRCs match").first).to_be_visible()
-    page.get_by_role("link", name="build and log").first.click()
+    page.get_by_role("link", name="build", exact=True).first.click()
     expect(page.get_by_role("heading", level=2, name="Log")).to_be_visible()
     context.close()
     assert watched.faults == []

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 from requests.adapters import HTTPAdapter
 
 from farm.errors import HashMismatchError, UpstreamError
@@ -100,6 +101,15 @@ def test_a_damaged_copy_is_fetched_again(index: Index, tmp_path: Path) -> None:
     path = fetch(index, tmp_path)
     path.write_bytes(b"damaged")
     assert fetch(index, tmp_path).read_bytes() == SDIST
+
+
+def test_the_sdist_of_a_version(index: Index, tmp_path: Path) -> None:
+    index.content["/files/demo-1.0.tar.gz"] = ("application/gzip", SDIST)
+    index.content["/simple/bare/"] = ("text/html", b'<a href="/files/bare-1.0.tar.gz">bare-1.0.tar.gz</a>')
+    assert index.client.fetch_sdist("Demo", Version("1.0.0"), tmp_path).read_bytes() == SDIST
+    for name, version in (("demo", "3.0"), ("bare", "1.0")):
+        with pytest.raises(UpstreamError, match=rf"has no sdist of {name} {version} with a sha256"):
+            index.client.fetch_sdist(name, Version(version), tmp_path)
 
 
 def kept(directory: Path) -> list[Path]:

@@ -126,6 +126,17 @@ def test_names_that_upstream_is_never_asked_for() -> None:
         private(index_server_private_names="acme")
 
 
+def test_logs_are_published_unless_the_inventory_says_no() -> None:
+    def published(**more: object) -> bool:
+        fleet = fleet_of(inventory(**{**ALL, "www": {**HOST, **more}}), "inv")
+        return fleet.require_index().publish_logs
+
+    assert published()
+    assert not published(farm_publish_logs=False)
+    with pytest.raises(InputError, match=r"^inv: host www: farm_publish_logs is 'no', not true or false"):
+        published(farm_publish_logs="no")
+
+
 @pytest.mark.parametrize("content", [{}, {"_meta": {"hostvars": {}}, "builders": {}}, {"builders": None}])
 def test_no_builder(content: dict[str, object]) -> None:
     with pytest.raises(InputError, match="no host in group 'builders'"):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.index import stats
-from farm.index.stats import Client, Counts, Download, State, count, publish, read_agent, read_line
+from farm.index.stats import Client, Counts, Download, State, count, publish, read_agent, read_line, recent
 
 PIP = (
     'pip/26.3 {"ci":null,"cpu":"riscv64","distro":{"id":"trixie","name":"Debian GNU/Linux","version":"13"},'
@@ -20,6 +21,7 @@ UV = (
     'uv/0.13.9 {"installer":{"name":"uv","version":"0.13.9","subcommand":["pip","install"]},'
     '"python":"3.12.1","cpu":"x86_64","ci":null}'
 )
+TODAY = date(2026, 11, 22)
 WHEEL = "/packages/pyyaml/pyyaml-6.0.3-1-cp313-cp313-manylinux_2_39_riscv64.whl"
 
 
@@ -152,7 +154,7 @@ def test_each_download_is_counted_once_whatever_becomes_of_the_log(steps: list[s
                 rotate(log)
         assert state.total.downloads == written
         assert sum(counts.downloads for counts in state.days.values()) == written
-        publish(state, Path(folder, "stats"))
+        publish(state, Path(folder, "stats"), TODAY)
 
 
 def rotate(log: Path) -> None:
@@ -173,8 +175,43 @@ def test_old_days_go_and_the_total_stays(tmp_path: Path) -> None:
     state = State()
     for day in ("2024-01-01", "2026-11-21", "2026-11-22"):
         state.count(Download(day, "a", "1", Client()))
-    publish(state, tmp_path)
+    publish(state, tmp_path, TODAY)
     state.forget_old_days()
-    publish(state, tmp_path)
+    publish(state, tmp_path, TODAY)
     assert sorted(path.stem for path in (tmp_path / "days").iterdir()) == ["2026-11-21", "2026-11-22"]
     assert json.loads((tmp_path / "total.json").read_text())["downloads"] == 3
+
+
+DAYS_BACK = st.lists(st.integers(-1, 60), max_size=40)
+
+
+@given(DAYS_BACK)
+def test_the_last_days_are_whole_and_add_up(days_back: list[int]) -> None:
+    state = State()
+    for number, back in enumerate(days_back):
+        day = (TODAY - timedelta(days=back)).isoformat()
+        state.count(Download(day, "a" * (number % 2 + 1), "1", Client(python="3.13")))
+    lately = recent(state, TODAY)
+    within = [back for back in days_back if 1 <= back <= stats.RECENT_DAYS]
+    if max(days_back, default=0) < 1:
+        assert lately is None, "no day is over since the first count"
+        return
+    assert lately is not None
+    days = lately["days"]
+    assert isinstance(days, dict)
+    assert list(days) == sorted(days)
+    assert max(days) == (TODAY - timedelta(days=1)).isoformat()
+    assert len(days) == min(stats.RECENT_DAYS, max(days_back)), "days without a download are there, too"
+    assert lately["downloads"] == sum(days.values()) == len(within)
+    assert lately["pythons"] == ({"3.13": len(within)} if within else {})
+
+
+def test_the_last_days_are_published_once_one_is_over(tmp_path: Path) -> None:
+    state = State()
+    state.count(Download("2026-11-22", "a", "1", Client()))
+    publish(state, tmp_path, TODAY)
+    assert not (tmp_path / "recent.json").exists()
+    publish(state, tmp_path, TODAY + timedelta(days=2))
+    lately = json.loads((tmp_path / "recent.json").read_text())
+    assert lately["days"] == {"2026-11-22": 1, "2026-11-23": 0}
+    assert lately["projects"] == {"a": {"1": 1}}

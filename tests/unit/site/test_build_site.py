@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farm.index import IndexTree, add_wheel, build_index
+from farm.paths import Paths
 from farm.site import build_site
 from farm.store import Failure, Store
 from tests.integration.sitekit import Site, make_site
@@ -38,7 +39,17 @@ def snapshot(root: Path) -> dict[str, bytes]:
 
 def mine(root: Path) -> dict[str, bytes]:
     """Return the pages of the site, and not those of the index."""
-    parts = {"project", "build", "boards", "status", "static", "index.html", "index.json", "search.json"}
+    parts = {
+        "project",
+        "build",
+        "boards",
+        "status",
+        "statistics",
+        "static",
+        "index.html",
+        "index.json",
+        "search.json",
+    }
     return {path: data for path, data in snapshot(root).items() if path.split("/")[0] in parts | {"feed.xml"}}
 
 
@@ -148,6 +159,46 @@ def test_what_a_reader_wants_to_know_of_a_wheel(site: Site) -> None:
     assert "newest is 2.4.1" in (site.tree.root / "project/numpy/index.html").read_text()
 
 
+def test_a_wheels_proof_is_a_click_away(site: Site) -> None:
+    wheels = json.loads((site.tree.root / "project/pyyaml/index.json").read_bytes())["wheels"]
+    assert len(wheels) == 4
+    for wheel in wheels:
+        assert wheel["proof"] == f"{wheel['build']}proof.txt"
+        assert "QEMU_CPU=sifive-u54" in (site.tree.root / wheel["proof"]).read_text()
+        assert f'href="../../{wheel["proof"]}"' in (site.tree.root / "project/pyyaml/index.html").read_text()
+        assert 'href="proof.txt"' in (site.tree.root / wheel["build"] / "index.html").read_text()
+
+
+def test_logs_that_are_not_published_go_and_may_come_back(site: Site, tmp_path: Path) -> None:
+    """The switch reaches what was published long ago, in pages as in files, by any publication."""
+    copy = IndexTree(tmp_path / "copy", site.tree.base_url)
+    shutil.copytree(site.tree.root, copy.root)
+    (copy.root / "build/unknown-1.1").mkdir()
+    (copy.root / "build/unknown-1.1/log.txt").write_text("of a store that is lost")
+    changed = build_site(copy, site.store, site.paths, site.nodes, projects=(), logs=False)
+    assert "build/unknown-1.1/log.txt" in changed
+    pages = mine(copy.root)
+    assert not [path for path in pages if path.endswith(".txt")]
+    assert not [path for path, data in pages.items() if b"Building wheel" in data or b"QEMU_CPU" in data]
+    assert not [path for path, data in pages.items() if b"proof.txt" in data or b"log.txt" in data]
+    failed = next((copy.root / "build").glob("pymssql*"))
+    assert "does not publish its logs" in (failed / "index.html").read_text()
+    assert json.loads((failed / "index.json").read_bytes())["logs_withheld"] is True
+    assert "sqlfront.h" in (copy.root / "status/index.html").read_text(), "why it failed is no log"
+    assert build_site(copy, site.store, site.paths, site.nodes, logs=False) == frozenset()
+    build_site(copy, site.store, site.paths, site.nodes, projects=())
+    assert mine(copy.root) == mine(site.tree.root)
+
+
+def test_published_logs_outlive_the_controllers(site: Site, tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    paths.logs.mkdir()
+    copy = IndexTree(tmp_path / "copy", site.tree.base_url)
+    shutil.copytree(site.tree.root, copy.root)
+    changed = build_site(copy, site.store, paths, site.nodes)
+    assert not [path for path in changed if path.startswith(("build/", "project/"))]
+
+
 def test_what_failed_is_told_with_its_class(site: Site) -> None:
     status = json.loads((site.tree.root / "status/index.json").read_bytes())
     assert {count["name"]: count["count"] for count in status["failure_classes"]} == dict.fromkeys(
@@ -201,6 +252,25 @@ def test_a_tree_alone_has_pages(tmp_path: Path) -> None:
     assert not (tree.root / "boards").exists()
     assert 'href="boards/"' not in (tree.root / "index.html").read_text()
     assert "NAME" in (tree.root / "index.html").read_text()
+
+
+def test_the_proof_of_a_wheel_that_no_job_built(tmp_path: Path) -> None:
+    tree, paths = IndexTree(tmp_path / "index"), Paths(tmp_path)
+    paths.logs.mkdir()
+    paths.proof(NATIVE).write_text("$ QEMU_CPU=sifive-u54 \x1b[1mpython\n")
+    paths.proof("refused-1.0-py3-none-any.whl").write_text("it was never published")
+    add_wheel(tree, write_wheel(tmp_path))
+    build_index(tree)
+    changed = build_site(tree, None, paths)
+    assert [path for path in changed if path.startswith("proof/")] == [f"proof/{NATIVE}.txt"]
+    assert (tree.root / f"proof/{NATIVE}.txt").read_text() == "$ QEMU_CPU=sifive-u54 python\n"
+    page = tree.root / "project/demo/index.html"
+    assert f'href="../../proof/{NATIVE}.txt"' in page.read_text()
+    # The pages alone (`farm index build`) leave it as it is; the switch takes it back.
+    assert build_site(tree) == frozenset()
+    changed = build_site(tree, None, paths, projects=(), logs=False)
+    assert {f"proof/{NATIVE}.txt", "project/demo/index.html"} <= changed
+    assert "proof/" not in page.read_text()
 
 
 def test_an_empty_tree_has_a_home_page(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_what_failed_and_what_is_yanked_is_in_the_matrix() -> None:
         job("1.0", "cp313", State.PUBLISHED),
     ]
     files = index(file("0.9", yanked="broken"), file("1.0"), file("1.0", "cp39-abi3"))
-    columns, rows = matrix(files, Builds({each.job_id: each for each in jobs}, ()))
+    columns, rows = matrix(files, Builds({each.job_id: each for each in jobs}, ()), {})
     assert columns == ("3.13", "3.14", "abi3")
     found = {row.version: [(cell.state, cell.text) for cell in row.cells] for row in rows}
     nothing = (CellState.NOTHING, "")
@@ -93,7 +93,7 @@ def test_what_failed_and_what_is_yanked_is_in_the_matrix() -> None:
 def test_a_rebuild_takes_the_place_of_the_yanked_wheel() -> None:
     rebuilt = replace(file("1.0"), filename="demo-1.0-1-cp313-cp313-manylinux_2_39_riscv64.whl")
     for files in ((file("1.0", yanked=""), rebuilt), (rebuilt, file("1.0", yanked=""))):
-        ((cell,),) = (row.cells for row in matrix(index(*files), NOBODY)[1])
+        ((cell,),) = (row.cells for row in matrix(index(*files), NOBODY, {})[1])
         assert cell.state is CellState.PUBLISHED
         assert "1.0-1-cp313" in cell.path
 
@@ -112,7 +112,7 @@ VERSIONS = st.lists(
 
 @given(VERSIONS)
 def test_rows_are_newest_first_and_whole(versions: list[str]) -> None:
-    columns, rows = matrix(index(*map(file, versions)), NOBODY)
+    columns, rows = matrix(index(*map(file, versions)), NOBODY, {})
     assert [row.version for row in rows] == sorted(versions, key=Version, reverse=True)
     assert all(len(row.cells) == len(columns) for row in rows)
 
