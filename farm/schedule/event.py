@@ -14,6 +14,13 @@ from farm.schedule.plan import Booking, Item, Plan, Planner, Profile, Style, rem
 
 WARM: Final = Style(0.2, balance=True)
 """Costs are known: cores are used badly, if need be, rather than that a giant ends late."""
+SAFE: Final = Style(0.2, insure=0.7, balance=True)
+"""The same, but builds are insured against being longer than feared; ..."""
+PREMIUM: Final = 1.05
+"""... as long as that makes the plan's end later by no more than this factor.
+
+Where all cores have work till the end, as on few boards, it takes from everybody what it gives to one.
+"""
 COLD: Final = (
     Style(0.5),
     Style(0.2),
@@ -124,6 +131,9 @@ class Event:
             kinds = self._kinds()
             floors = {item.job.job_id: SLACK * _soonest(item, kinds) for item in self._items}
             best = _earliest(deadline, lambda tried: trial(tried, WARM, floors))
+            safe = _earliest(deadline, lambda tried: trial(tried, SAFE, floors))
+            if safe.plan.score <= PREMIUM * best.plan.score:
+                best = safe
         self._profiles = best.profiles
         self._start(best.plan)
 

@@ -18,6 +18,8 @@ DOUBT: Final = 0.7
 """A job is feared to take longer by so many times its spread above 1, as found best by bench.schedule, ..."""
 FEAR: Final = 3.0
 """... but never more than this many times as long as expected."""
+INSURED: Final = 2.0
+"""A style that insures gives a job width against taking longer by so many times its spread above 1."""
 COLD_LEAST: Final = 3
 """A job of unknown cost gets so many tasks even where its guessed serial share says that they are wasted."""
 COLD_WIDTH: Final = 8
@@ -37,6 +39,12 @@ class Style:
     """No wider than so much of the work done in one core's time per core is left (Amdahl)."""
     share: float = 1.0
     """No wider than this share of a node, so that giants run side by side and not one after another."""
+    insure: float = 1.0
+    """Wider than needed by the fear that decides otherwise, as long as so much of the cores' time is of use.
+
+    A build can't be widened once it runs: one that is just wide enough for its deadline misses it by as much
+    as it was underestimated. Amdahl's law makes the first cores cheap. 1.0: never.
+    """
     balance: bool = False
     """Of nodes that are as good, take the emptier one: giants that all sit on one node can't be wide."""
 
@@ -74,7 +82,15 @@ class Item:
 
     def narrowest(self, limit_s: float, speed: float, top: int) -> int:
         """Return the least width at which the job, as long as feared, ends within ``limit_s``; or ``top``."""
-        spare = limit_s * speed / self.pessimism - self.serial
+        return self._least(limit_s * speed / self.pessimism, top)
+
+    def insured(self, limit_s: float, speed: float, top: int) -> int:
+        """Return the least width at which it ends within ``limit_s`` even if far longer; or ``top``."""
+        fear = 1 + INSURED * max(0.0, self.job.estimate.spread - 1)
+        return self._least(limit_s * speed / fear, top)
+
+    def _least(self, limit: float, top: int) -> int:
+        spare = limit - self.serial
         if spare <= 0 or self.parallel > spare * top:
             return top
         return max(1, math.ceil(self.parallel / spare - 1e-9))
@@ -250,9 +266,16 @@ class Planner:
     def _urgency(self, item: Item, kinds: Iterable[NodeState]) -> float:
         limit = self._limit(item)
         times = (
-            item.seconds(item.narrowest(limit, node.speed, item.cap(node)), node.speed) for node in kinds
+            item.seconds(self._width(item, limit, node.speed, item.cap(node)), node.speed) for node in kinds
         )
         return (item.pessimism if item.pilot else 1.0) * min(times) + item.tail
+
+    def _width(self, item: Item, limit_s: float, speed: float, top: int) -> int:
+        """Return the least width with which the job ends in time, insured as far as that is cheap."""
+        width = item.narrowest(limit_s, speed, top)
+        if self._style.insure >= 1:
+            return width
+        return max(width, item.insured(limit_s, speed, min(top, item.efficient(self._style.insure))))
 
     def _place(self, item: Item, names: Sequence[str]) -> Booking | None:
         # Blocked by a job that can't be planned: it can't start now, when it will is unknown.
@@ -287,7 +310,7 @@ class Planner:
         start = profile.start(width, item.memory, begin)
         # Wider starts later, and what starts later must be wider: two rounds come near enough.
         for _ in range(2 if width < top else 0):
-            wider = item.narrowest(limit - start, node.speed, top)
+            wider = self._width(item, limit - start, node.speed, top)
             if wider <= width:
                 break
             width = wider

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 
 from farm.schedule import Assignment, FarmState, LookAhead, Needs, NodeState, RunningJob, unmet
 from farm.schedule.bound import Build, lower_bound
+from farm.schedule.event import SAFE, WARM
 from farm.schedule.ledger import loads_of
+from farm.schedule.plan import Item, Planner, Profile, Style
 from farm.schedule.pool import Pool
 from farm.schedule.simulate import Fixed, simulate
 from tests.unit.schedule.farms import GB, board, boards, cost, job, queues, states
@@ -122,3 +125,18 @@ def test_giants_are_not_so_narrow_that_cores_stand_idle_while_they_end() -> None
     builds += [Build(f"small{number}", small, Needs("cp313")) for number in range(60)]
     table = simulate(builds, nodes, LookAhead())
     assert table.makespan_s <= 1.25 * lower_bound(builds, nodes)
+
+
+@pytest.mark.parametrize(
+    ("style", "serial", "width"),
+    [(WARM, 0.1, 1), (SAFE, 0.1, 2), (SAFE, 0.6, 1)],
+    ids=["needs one core", "a second core is cheap", "a second core is wasted"],
+)
+def test_a_build_is_insured_against_being_longer_where_width_is_cheap(
+    style: Style, serial: float, width: int
+) -> None:
+    """As long as feared it would end in time on one core; if it took twice as long, it would not."""
+    node = board("f3")
+    item = Item(job("a", cost(700.0, serial=serial, spread=1.5)))
+    plan = Planner({"f3": Profile(node, ())}, 1000.0, style).plan([item], {"a": ["f3"]})
+    assert [booking.width for booking in plan.bookings] == [width]
