@@ -1,63 +1,77 @@
-"""Threads that visit nodes: one for each, which waits until its node is to be visited."""
+"""Threads that visit nodes: who has nothing to do takes what comes; where nobody has, one more is started."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Final
 
-T = TypeVar("T")
-# What a visit needs at its deepest is a tenth of it; hundreds of threads at 8 MiB are a lot of address space.
-STACK_BYTES: Final = 512 * 1024
+Work = Callable[[], None]
+Inbox = queue.SimpleQueue[Work | None]
+IDLE_S: Final = 5.0
 
 
-class Crew(Generic[T]):
-    """An executor with one thread a key, without a Future and its lock for each of thousands of calls."""
+class Crew:
+    """As many threads as are busy at once: a node that keeps one of them waiting holds nobody else up.
+
+    Who became idle last is sent first: a few threads do most of the work, and those that a rush needed end
+    soon after it. Hundreds of nodes that build have nobody waiting for them: a thread is 30 KiB.
+    """
 
     def __init__(self) -> None:
-        self._inboxes: dict[str, queue.SimpleQueue[Callable[[], None] | None]] = {}
-        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._idle: list[Inbox] = []
+        self._threads: set[threading.Thread] = set()
+        self._closed = False
 
-    def send(self, key: str, work: Callable[[], T], done: Callable[[Callable[[], T]], None]) -> None:
-        """Do ``work`` in the thread of ``key``; ``done`` gets, there, what returns or raises its end."""
+    def send(self, work: Work) -> None:
+        """Have ``work``, which must not raise, done at once; nothing is begun any more after ``close``.
 
-        def step() -> None:
-            try:
-                value = work()
-            except BaseException as error:  # noqa: BLE001  # it is raised where it can be dealt with
-                fault = error
-
-                def fail() -> T:
-                    raise fault
-
-                done(fail)
-            else:
-                done(lambda: value)
-
-        inbox = self._inboxes.get(key)
-        if inbox is None:
-            inbox = self._inboxes[key] = queue.SimpleQueue()
-            self._start(key, inbox)
-        inbox.put(step)
+        It may come from any thread, and does not block.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            if self._idle:
+                self._idle.pop().put(work)
+                return
+            inbox: Inbox = queue.SimpleQueue()
+            # As a daemon: an error that nobody expected must be able to end the process.
+            thread = threading.Thread(target=self._serve, args=[inbox], name="visit", daemon=True)
+            self._threads.add(thread)
+        inbox.put(work)
+        thread.start()
 
     def close(self) -> None:
         """Wait for what is under way, and end all threads."""
-        for inbox in self._inboxes.values():
-            inbox.put(None)
-        for thread in self._threads:
+        with self._lock:
+            self._closed = True
+            threads = list(self._threads)
+            for inbox in self._idle:
+                inbox.put(None)
+        for thread in threads:
             thread.join()
 
-    def _start(self, key: str, inbox: queue.SimpleQueue[Callable[[], None] | None]) -> None:
-        def run() -> None:
-            while (step := inbox.get()) is not None:
-                step()
+    def _serve(self, inbox: Inbox) -> None:
+        while (work := self._next(inbox)) is not None:
+            work()
+            # What it knows of the node must not be kept while this thread waits.
+            del work
+            with self._lock:
+                if self._closed:
+                    break
+                self._idle.append(inbox)
+        with self._lock:
+            self._threads.discard(threading.current_thread())
 
-        before = threading.stack_size(STACK_BYTES)
+    def _next(self, inbox: Inbox) -> Work | None:
+        """Return what to do next; None ends the thread."""
         try:
-            # As a daemon: an error that nobody expected must be able to end the process.
-            thread = threading.Thread(target=run, name=f"visit {key}", daemon=True)
-            thread.start()
-        finally:
-            threading.stack_size(before)
-        self._threads.append(thread)
+            return inbox.get(timeout=IDLE_S)
+        except queue.Empty:
+            with self._lock:
+                if inbox in self._idle:
+                    self._idle.remove(inbox)
+                    return None
+            return inbox.get()  # it was chosen a moment ago

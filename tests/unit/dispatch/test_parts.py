@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import queue
 import threading
-from collections.abc import Callable
+import time
 from pathlib import Path
 
 import pytest
 
+from farm.dispatch import crew as crew_module
 from farm.dispatch.crew import Crew
 from farm.dispatch.logs import Logs
 from farm.executor.session import Session
@@ -82,28 +84,44 @@ def test_a_log_that_could_not_be_written_is_looked_at_anew(tmp_path: Path) -> No
     assert logs.size("a.1") == 4
 
 
-def test_a_crew_works_in_a_thread_for_each_key_and_tells_faults() -> None:
-    crew: Crew[str] = Crew()
-    told: list[Callable[[], str]] = []
-    over = threading.Semaphore(0)
+def test_a_crew_has_as_many_threads_as_are_busy_at_once() -> None:
+    crew, gate, names = Crew(), threading.Event(), queue.SimpleQueue[str]()
 
-    def work() -> str:
-        return threading.current_thread().name
+    def work() -> None:
+        names.put(threading.current_thread().name)
 
-    def fault() -> str:
-        raise LookupError("no such thing")
+    def stuck() -> None:
+        gate.wait(10)
+        work()
 
-    def tell(done: Callable[[], str]) -> None:
-        told.append(done)
-        over.release()
-
-    for key, what in (("f3", work), ("sg", work), ("f3", work), ("f3", fault)):
-        crew.send(key, what, tell)
-        over.acquire()
+    before = threading.active_count()
+    for _ in range(3):
+        crew.send(stuck)
+    crew.send(work)  # is held up by none of them
+    names.get(timeout=10)
+    assert names.empty()
+    for _ in range(50):
+        crew.send(work)
+        names.get(timeout=10)
+    assert threading.active_count() - before <= 5
+    gate.set()
     crew.close()
-    assert [done() for done in told[:3]] == ["visit f3", "visit sg", "visit f3"]
-    with pytest.raises(LookupError):
-        told[3]()
+    assert names.qsize() == 3, "what was under way came to its end"
+    assert threading.active_count() == before
+    crew.send(work)
+    assert names.qsize() == 3, "nothing is begun any more"
+
+
+def test_who_was_needed_in_a_rush_only_goes_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew_module, "IDLE_S", 0.05)
+    crew, before = Crew(), threading.active_count()
+    for _ in range(20):
+        crew.send(lambda: None)
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+    crew.close()
 
 
 def test_the_more_nodes_the_longer_output_is_gathered() -> None:
