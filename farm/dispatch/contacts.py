@@ -167,6 +167,7 @@ class Contacts:
                 continue
             contact.trip = Trip(self._errand(contact, now))
             self._crew.send(partial(self._begin, contact, contact.trip))
+        self._crew.relieve()
         self._hurry(now)
         return self._due[0][0] - now if self._due else self._tempo.idle_wait_s
 

@@ -1,77 +1,86 @@
-"""Threads that visit nodes: who has nothing to do takes what comes; where nobody has, one more is started."""
+"""Threads that visit nodes: a few for all, and more only while those are held up."""
 
 from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
 Work = Callable[[], None]
-Inbox = queue.SimpleQueue[Work | None]
-IDLE_S: Final = 5.0
+# The interpreter runs one at a time: more of them would only fight for it.
+FEW: Final = 4
+# Work lies there and nobody took any for so long: all are held up, by nodes that are slow or away.
+HELD_UP_S: Final = 0.1
 
 
 class Crew:
-    """As many threads as are busy at once: a node that keeps one of them waiting holds nobody else up.
+    """Does what comes, in its order; a node that keeps threads waiting holds the others up for a moment only.
 
-    Who became idle last is sent first: a few threads do most of the work, and those that a rush needed end
-    soon after it. Hundreds of nodes that build have nobody waiting for them: a thread is 30 KiB.
+    Hundreds of nodes that build have no thread waiting for them: each would be 30 KiB.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._idle: list[Inbox] = []
+        self._inbox: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._threads: set[threading.Thread] = set()
+        self._queued = self._idle = 0
+        self._moved_at = 0.0
         self._closed = False
 
     def send(self, work: Work) -> None:
-        """Have ``work``, which must not raise, done at once; nothing is begun any more after ``close``.
+        """Have ``work``, which must not raise, done; nothing is begun any more after ``close``.
 
         It may come from any thread, and does not block.
         """
         with self._lock:
             if self._closed:
                 return
-            if self._idle:
-                self._idle.pop().put(work)
+            self._queued += 1
+            self._inbox.put(work)
+        self.relieve()
+
+    def relieve(self) -> None:
+        """Start one more thread if work lies there and all are held up; to be called now and then."""
+        now = time.monotonic()
+        with self._lock:
+            free = len(self._threads) < FEW or now > self._moved_at + HELD_UP_S
+            if self._closed or self._queued <= self._idle or not free:
                 return
-            inbox: Inbox = queue.SimpleQueue()
+            self._moved_at = now
             # As a daemon: an error that nobody expected must be able to end the process.
-            thread = threading.Thread(target=self._serve, args=[inbox], name="visit", daemon=True)
+            thread = threading.Thread(target=self._serve, name="visit", daemon=True)
             self._threads.add(thread)
-        inbox.put(work)
         thread.start()
 
     def close(self) -> None:
-        """Wait for what is under way, and end all threads."""
+        """Drop what was not begun, wait for what is under way, and end all threads."""
         with self._lock:
             self._closed = True
             threads = list(self._threads)
-            for inbox in self._idle:
-                inbox.put(None)
+        for _ in threads:
+            self._inbox.put(None)
         for thread in threads:
             thread.join()
 
-    def _serve(self, inbox: Inbox) -> None:
-        while (work := self._next(inbox)) is not None:
+    def _serve(self) -> None:
+        while (work := self._next()) is not None:
             work()
             # What it knows of the node must not be kept while this thread waits.
             del work
-            with self._lock:
-                if self._closed:
-                    break
-                self._idle.append(inbox)
         with self._lock:
             self._threads.discard(threading.current_thread())
 
-    def _next(self, inbox: Inbox) -> Work | None:
+    def _next(self) -> Work | None:
         """Return what to do next; None ends the thread."""
-        try:
-            return inbox.get(timeout=IDLE_S)
-        except queue.Empty:
-            with self._lock:
-                if inbox in self._idle:
-                    self._idle.remove(inbox)
-                    return None
-            return inbox.get()  # it was chosen a moment ago
+        with self._lock:
+            if self._closed or (self._idle >= FEW and self._queued <= self._idle):
+                return None
+            self._idle += 1
+        work = self._inbox.get()
+        with self._lock:
+            self._idle -= 1
+            self._queued -= work is not None
+            self._moved_at = time.monotonic()
+            return None if self._closed else work

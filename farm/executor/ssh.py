@@ -30,8 +30,8 @@ CANCEL_S: Final = 60.0
 SLOW_S: Final = 5.0
 GATHER_S: Final = 0.2
 LONGEST_GATHER_S: Final = 2.0
-# Half a millisecond of the controller goes into each answer: this many take a third of a core.
-ANSWERS_PER_S: Final = 800
+# A third of a millisecond of the controller goes into each answer: this many take four tenths of a core.
+ANSWERS_PER_S: Final = 1140
 
 
 def gather_s(nodes: int) -> float:
