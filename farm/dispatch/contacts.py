@@ -166,7 +166,9 @@ class Contacts:
             if contact.visiting or at != contact.due_at:
                 continue
             contact.trip = Trip(self._errand(contact, now))
-            self._crew.send(partial(self._begin, contact, contact.trip))
+            # Connecting and being looked at takes seconds.
+            slow = contact.facts is None or contact.errors > 0
+            self._crew.send(partial(self._begin, contact, contact.trip), slow=slow)
         self._crew.relieve()
         self._hurry(now)
         return self._due[0][0] - now if self._due else self._tempo.idle_wait_s

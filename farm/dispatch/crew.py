@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -16,29 +17,33 @@ HELD_UP_S: Final = 0.1
 
 
 class Crew:
-    """Does what comes, in its order; a node that keeps threads waiting holds the others up for a moment only.
+    """Does what comes, what is quick first; a node that keeps threads waiting holds others up for a moment.
 
     Hundreds of nodes that build have no thread waiting for them: each would be 30 KiB.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inbox: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._quick: deque[Work] = deque()
+        self._slow: deque[Work] = deque()
         self._threads: set[threading.Thread] = set()
-        self._queued = self._idle = 0
+        self._idle = 0
         self._moved_at = 0.0
         self._closed = False
 
-    def send(self, work: Work) -> None:
+    def send(self, work: Work, *, slow: bool = False) -> None:
         """Have ``work``, which must not raise, done; nothing is begun any more after ``close``.
+
+        What may be ``slow``, as connecting is, lets the rest go first.
 
         It may come from any thread, and does not block.
         """
         with self._lock:
             if self._closed:
                 return
-            self._queued += 1
-            self._inbox.put(work)
+            (self._slow if slow else self._quick).append(work)
+            self._calls.put(True)
         self.relieve()
 
     def relieve(self) -> None:
@@ -46,7 +51,7 @@ class Crew:
         now = time.monotonic()
         with self._lock:
             free = len(self._threads) < FEW or now > self._moved_at + HELD_UP_S
-            if self._closed or self._queued <= self._idle or not free:
+            if self._closed or self._queued() <= self._idle or not free:
                 return
             self._moved_at = now
             # As a daemon: an error that nobody expected must be able to end the process.
@@ -60,7 +65,7 @@ class Crew:
             self._closed = True
             threads = list(self._threads)
         for _ in threads:
-            self._inbox.put(None)
+            self._calls.put(False)
         for thread in threads:
             thread.join()
 
@@ -73,14 +78,18 @@ class Crew:
             self._threads.discard(threading.current_thread())
 
     def _next(self) -> Work | None:
-        """Return what to do next; None ends the thread."""
+        """Return what to do next; None ends the thread, and so does closing, at any moment."""
         with self._lock:
-            if self._closed or (self._idle >= FEW and self._queued <= self._idle):
+            if self._closed or (self._idle >= FEW and self._queued() <= self._idle):
                 return None
             self._idle += 1
-        work = self._inbox.get()
+        called = self._calls.get()
         with self._lock:
             self._idle -= 1
-            self._queued -= work is not None
             self._moved_at = time.monotonic()
-            return None if self._closed else work
+            if not called or self._closed:
+                return None
+            return (self._quick or self._slow).popleft()
+
+    def _queued(self) -> int:
+        return len(self._quick) + len(self._slow)

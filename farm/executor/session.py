@@ -158,13 +158,14 @@ class Session:
             searched = len(self._pending)
             if searched > MAX_ANSWER_BYTES:
                 raise LyingNodeError(self._node, f"its answer is longer than {MAX_ANSWER_BYTES} bytes")
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
+            # What is there already came in time, however late it is read.
+            left = max(0.0, deadline - time.monotonic())
             self._channel.settimeout(left)
             try:
                 data = self._channel.recv(CHUNK_BYTES)
             except TimeoutError:
+                if not left:
+                    raise
                 continue  # `interrupt`, in another thread, set a shorter one: the deadline decides
             if not data:
                 raise EOFError
