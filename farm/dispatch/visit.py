@@ -72,28 +72,26 @@ class Begun:
     undone: Sequence[NodeError]
 
 
-def begin(executor: Executor, errand: Errand, ready: Callable[[Begun], None]) -> float:
-    """Do an errand up to its poll; ``ready`` is called, in any thread, when :func:`finish` would not wait.
-
-    Returns after how many seconds an answer is overdue.
+def visit(node: str, executor: Executor, errand: Errand, paths: Paths) -> Visit:
+    """Do an errand in one go, and wait for its poll.
 
     Raises:
         NodeError: the node could not be reached or understood; what was done so far may be repeated.
     """
-    facts = executor.prepare() if errand.prepare else None
-    held = executor.list() if errand.prepare else None
-    undone = [*_each(executor.cancel, errand.cancel), *_each(executor.forget, errand.forget)]
-    refused = dict(_start(executor, errand.launches))
-    begun = Begun(facts, held, refused, undone)
+    return finish(node, executor, errand, _before_poll(executor, errand), paths)
+
+
+def begin(executor: Executor, errand: Errand, ready: Callable[[Begun], None]) -> float:
+    """Do an errand up to its poll; ``ready`` is called, in any thread, when :func:`finish` would not wait.
+
+    Returns after how many seconds an answer is overdue; raises as :func:`visit` does.
+    """
+    begun = _before_poll(executor, errand)
     return executor.ask(errand.offsets, errand.wait_s, partial(ready, begun))
 
 
 def finish(node: str, executor: Executor, errand: Errand, begun: Begun, paths: Paths) -> Visit:
-    """Take what the poll brought, and collect what was built.
-
-    Raises:
-        NodeError: as :func:`begin`.
-    """
+    """Take what the poll brought, and collect what was built; raises as :func:`visit` does."""
     update = executor.poll(errand.offsets, errand.wait_s)
     at = time.time()
     collected: dict[str, Path] = {}
@@ -117,6 +115,13 @@ def finish(node: str, executor: Executor, errand: Errand, begun: Begun, paths: P
         refused=begun.refused,
         undone=begun.undone,
     )
+
+
+def _before_poll(executor: Executor, errand: Errand) -> Begun:
+    facts = executor.prepare() if errand.prepare else None
+    held = executor.list() if errand.prepare else None
+    undone = [*_each(executor.cancel, errand.cancel), *_each(executor.forget, errand.forget)]
+    return Begun(facts, held, dict(_start(executor, errand.launches)), undone)
 
 
 def _each(do: Callable[[str], None], attempts: Sequence[str]) -> Iterator[NodeError]:

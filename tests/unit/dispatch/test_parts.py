@@ -12,6 +12,8 @@ import pytest
 
 from farm.dispatch.crew import FEW, Crew
 from farm.dispatch.logs import Logs
+from farm.dispatch.thrift import restarted_environment
+from farm.errors import NodeError
 from farm.executor.session import Session
 from farm.executor.ssh import gather_s
 from farm.paths import Paths
@@ -45,6 +47,48 @@ class Channel:
 def test_the_deadline_decides_not_a_timeout_that_another_thread_set() -> None:
     session = Session("f3", Channel())  # type: ignore[arg-type]
     assert session.request("hello", 5.0) == {"id": 1, "version": 3}
+
+
+class Talking(Channel):
+    """A channel that has all its answers already."""
+
+    def __init__(self, *answers: bytes) -> None:
+        super().__init__()
+        self.answers = list(answers)
+
+    def recv(self, _size: int) -> bytes:
+        if not self.answers:
+            raise TimeoutError
+        return self.answers.pop(0)
+
+
+def test_an_answer_that_nobody_took_is_dropped() -> None:
+    session = Session("f3", Talking(b'{"id": 1, "old": 1}\n{"id"', b': 2, "new": 1}\n'))  # type: ignore[arg-type]
+    session.ask("poll", 5.0)
+    assert session.request("list", 5.0)["new"] == 1
+
+
+def test_an_answer_that_is_there_is_in_time_however_late_it_is_read() -> None:
+    session = Session("f3", Talking(b'{"id": 1}\n'))  # type: ignore[arg-type]
+    session.ask("poll", 0.0)
+    assert session.answer() == {"id": 1}
+    with pytest.raises(NodeError, match="no answer to `poll` within 0 s"):
+        session.request("poll", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}),
+        ({"GLIBC_TUNABLES": "a.b=1"}, {"GLIBC_TUNABLES": "a.b=1:glibc.malloc.tcache_count=0"}),
+        ({"GLIBC_TUNABLES": "glibc.malloc.tcache_count=7"}, None),
+    ],
+)
+def test_a_program_starts_anew_once_and_keeps_what_was_chosen(
+    before: dict[str, str], after: dict[str, str] | None
+) -> None:
+    assert restarted_environment(before) == after
+    assert after is None or restarted_environment(after) is None
 
 
 def test_closing_a_broken_session_is_no_error() -> None:
