@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from farm.dispatch import Dispatcher, Tempo
+from farm.dispatch.thrift import be_thrifty
 from farm.executor import Command, Task
 from farm.executor.ssh import SshExecutor, gather_s
 from farm.nodes import Address, Facts, Node
@@ -80,7 +81,8 @@ class Held(SshExecutor):
 class Meter:
     """A reporter that keeps how old each line was when it was in the log."""
 
-    def __init__(self) -> None:
+    def __init__(self, start_mib: float) -> None:
+        self.start_mib = start_mib
         self.lags: list[float] = []
         self.seen: dict[str, float] = {}
         self.answers = 0
@@ -120,7 +122,7 @@ class Plan:
 
 def control(plan: Plan) -> None:
     """Be the controller: hold all nodes, measure this process, print the figures, and end."""
-    meter, paths = Meter(), Paths(plan.folder / "state")
+    meter, paths = Meter(_resident_mib()), Paths(plan.folder / "state")
     watch = threading.Thread(target=measured, args=[plan, meter], daemon=True)
     watch.start()
     sdist = plan.folder / "sdist.tar.gz"
@@ -163,6 +165,8 @@ def measured(plan: Plan, meter: Meter) -> None:
         "connections": len(plan.nodes),
         "held": meter.held(),
         "rss_mib": round(_resident_mib(), 1),
+        # What of that was there before the first link: interpreter and modules.
+        "start_mib": round(meter.start_mib, 1),
         "cpu_share": round(used / wall, 3),
         "lag_s": round(statistics.median(lags), 3),
         "lag_p99_s": round(lags[len(lags) * 99 // 100], 3),
@@ -196,4 +200,6 @@ def _node(content: Mapping[str, Any]) -> Node:
 
 
 if __name__ == "__main__":
-    control(read_plan(Path(sys.argv[1])))
+    plan = read_plan(Path(sys.argv[1]))
+    be_thrifty(len(plan.nodes))
+    control(plan)

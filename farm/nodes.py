@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import ansible_runner
-
 from farm.errors import InputError, WheelError
 from farm.verify.isa import beyond_rv64gc, parse_arch
 
@@ -201,6 +199,8 @@ def read_inventory(inventory: Path) -> Mapping[str, object]:
     """
     if not inventory.exists():
         raise InputError(f"{inventory}: no such inventory", hint="give one with --inventory")
+    import ansible_runner  # noqa: PLC0415  # 5 MiB that only who reads an inventory needs
+
     try:
         output, errors = ansible_runner.get_inventory(
             action="list", inventories=[str(inventory.resolve())], response_format="json", quiet=True

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -17,7 +18,10 @@ from packaging.version import Version
 
 from farm.errors import InputError, UpstreamError
 from farm.recipe import Recipe
-from farm.upstream import UpstreamFile, UpstreamProject
+
+if TYPE_CHECKING:
+    # It brings 10 MiB of what talks to PyPI, which whoever only reads jobs can do without.
+    from farm.upstream import UpstreamFile, UpstreamProject
 
 
 class Reason(StrEnum):

@@ -1,8 +1,9 @@
-"""Keeps contact with all nodes: visits in threads, who is well, who is in quarantine and probed."""
+"""Keeps contact with all nodes: visits, who is well, who is in quarantine and probed."""
 
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from farm.dispatch.health import Trouble, changed, hold_s, sick
 from farm.dispatch.ledger import Ledger
 from farm.dispatch.logs import Logs
 from farm.dispatch.outcome import Streak
-from farm.dispatch.visit import Errand, Visit, visit
+from farm.dispatch.visit import Begun, Errand, Trip, Visit, begin, finish
 from farm.errors import FarmError, LyingNodeError, NodeError
 from farm.executor import AttemptState, Executor, Launch, Vitals
 from farm.nodes import Facts, Node, twins, unfit
@@ -23,6 +24,7 @@ from farm.store import Mark
 
 ERRORS_BEFORE_TROUBLE: Final = 3
 REFUSALS_BEFORE_TROUBLE: Final = 2
+HURRY_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +60,18 @@ class Contact:
     probe_at: float = 0.0
     errors: int = 0
     lost_since: float | None = None
-    visiting: bool = False
+    trip: Trip | None = None
     due_at: float = 0.0
     streak: Streak = field(default_factory=Streak)
     launches: dict[str, Launch] = field(default_factory=dict)
     forget: set[str] = field(default_factory=set)
     cancel: set[str] = field(default_factory=set)
     refusals: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def visiting(self) -> bool:
+        """Whether a visit is under way."""
+        return self.trip is not None
 
     @property
     def usable(self) -> bool:
@@ -112,7 +119,8 @@ class Contacts:
         self._logs = logs
         self._listener = listener
         self._post = post
-        self._crew: Crew[Visit] = Crew()
+        self._crew = Crew()
+        self._hurried_at = 0.0
         self._due: list[tuple[float, str]] = []
         marks = ledger.store.marks()
         self._marked = {name for name in self.all if Mark.QUARANTINED in marks.get(name, {})}
@@ -157,9 +165,12 @@ class Contacts:
             contact = self.all[name]
             if contact.visiting or at != contact.due_at:
                 continue
-            contact.visiting = True
-            work = partial(visit, name, contact.executor, self._errand(contact, now), self._paths)
-            self._crew.send(name, work, partial(self._ended, contact))
+            contact.trip = Trip(self._errand(contact, now))
+            # Connecting and being looked at takes seconds.
+            slow = contact.facts is None or contact.errors > 0
+            self._crew.send(partial(self._begin, contact, contact.trip), slow=slow)
+        self._crew.relieve()
+        self._hurry(now)
         return self._due[0][0] - now if self._due else self._tempo.idle_wait_s
 
     def _errand(self, contact: Contact, now: float) -> Errand:
@@ -185,13 +196,43 @@ class Contacts:
         contact.due_at = time.monotonic() + delay_s
         heapq.heappush(self._due, (contact.due_at, name))
 
-    def _ended(self, contact: Contact, done: Callable[[], Visit]) -> None:
-        self._post(lambda: self._take(contact, done))
+    def _begin(self, contact: Contact, trip: Trip) -> None:
+        """Do the first part of a visit, in a thread of the crew; nobody waits for the answer to its poll."""
 
-    def _take(self, contact: Contact, done: Callable[[], Visit]) -> None:
-        contact.visiting = False
+        def ready(begun: Begun) -> None:
+            trip.answered = True
+            self._crew.send(partial(self._finish, contact, trip, begun))
+
         try:
-            visit = done()
+            trip.overdue_at = time.monotonic() + begin(contact.executor, trip.errand, ready)
+        except BaseException as error:  # noqa: BLE001  # it is raised where it can be dealt with
+            self._post(partial(self._take, contact, error))
+
+    def _finish(self, contact: Contact, trip: Trip, begun: Begun) -> None:
+        """Do the second part, in a thread of the crew."""
+        outcome: Visit | BaseException
+        try:
+            outcome = finish(contact.node.name, contact.executor, trip.errand, begun, self._paths)
+        except BaseException as error:  # noqa: BLE001  # likewise
+            outcome = error
+        self._post(partial(self._take, contact, outcome))
+
+    def _hurry(self, now: float) -> None:
+        """Drop the links of nodes that did not answer in time: their visits end with that."""
+        if now < self._hurried_at + HURRY_S:
+            return
+        self._hurried_at = now
+        for contact in self.all.values():
+            trip = contact.trip
+            if trip is not None and not trip.answered and trip.overdue_at < now:
+                trip.overdue_at = math.inf
+                self._crew.send(contact.executor.close)
+
+    def _take(self, contact: Contact, outcome: Visit | BaseException) -> None:
+        contact.trip = None
+        try:
+            if isinstance(outcome, BaseException):
+                raise outcome
         except LyingNodeError as error:
             self._schedule(contact.node.name, self._tempo.backoff_s)
             self.distrust(contact, error.message)
@@ -201,9 +242,9 @@ class Contacts:
             return
         except OSError as error:
             raise _own_disk(error, self._paths) from error
-        self._answered(contact, visit)
+        self._answered(contact, outcome)
         try:
-            self._listener.visited(contact, visit)
+            self._listener.visited(contact, outcome)
         except OSError as error:
             raise _own_disk(error, self._paths) from error
         self._schedule(contact.node.name, self._next_visit_s(contact))

@@ -1,10 +1,12 @@
-"""One visit to a node: all that is to be done there now, in one go and in one thread."""
+"""One visit to a node: what is to be done there now, a poll that nobody waits for, what it brought."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from farm.errors import LyingNodeError, NodeError
@@ -23,6 +25,16 @@ class Errand:
     launches: Sequence[Launch]
     offsets: Mapping[str, int]
     wait_s: float
+
+
+@dataclass(slots=True)
+class Trip:
+    """A visit under way. Times are of the monotonic clock, in seconds."""
+
+    errand: Errand
+    overdue_at: float = math.inf
+    """When its poll should have been answered; not known before it was asked."""
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +62,36 @@ class Visit:
         return {name: error for name, error in self.refused.items() if name in unknown}
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What is known of a visit before its poll is answered."""
+
+    facts: Facts | None
+    held: Mapping[str, AttemptState] | None
+    refused: Mapping[str, NodeError]
+    undone: Sequence[NodeError]
+
+
 def visit(node: str, executor: Executor, errand: Errand, paths: Paths) -> Visit:
-    """Do an errand; runs in the pool.
+    """Do an errand in one go, and wait for its poll.
 
     Raises:
         NodeError: the node could not be reached or understood; what was done so far may be repeated.
     """
-    facts = executor.prepare() if errand.prepare else None
-    held = executor.list() if errand.prepare else None
-    undone = [*_each(executor.cancel, errand.cancel), *_each(executor.forget, errand.forget)]
-    refused = dict(_start(executor, errand.launches))
+    return finish(node, executor, errand, _before_poll(executor, errand), paths)
+
+
+def begin(executor: Executor, errand: Errand, ready: Callable[[Begun], None]) -> float:
+    """Do an errand up to its poll; ``ready`` is called, in any thread, when :func:`finish` would not wait.
+
+    Returns after how many seconds an answer is overdue; raises as :func:`visit` does.
+    """
+    begun = _before_poll(executor, errand)
+    return executor.ask(errand.offsets, errand.wait_s, partial(ready, begun))
+
+
+def finish(node: str, executor: Executor, errand: Errand, begun: Begun, paths: Paths) -> Visit:
+    """Take what the poll brought, and collect what was built; raises as :func:`visit` does."""
     update = executor.poll(errand.offsets, errand.wait_s)
     at = time.time()
     collected: dict[str, Path] = {}
@@ -72,8 +104,24 @@ def visit(node: str, executor: Executor, errand: Errand, paths: Paths) -> Visit:
                 # One wheel that can't be had says nothing of the node's other builds.
                 uncollected[item.attempt_id] = error
     return Visit(
-        errand, facts, held, update.vitals, at, update.progress, collected, uncollected, refused, undone
+        errand=errand,
+        facts=begun.facts,
+        held=begun.held,
+        vitals=update.vitals,
+        at=at,
+        progress=update.progress,
+        collected=collected,
+        uncollected=uncollected,
+        refused=begun.refused,
+        undone=begun.undone,
     )
+
+
+def _before_poll(executor: Executor, errand: Errand) -> Begun:
+    facts = executor.prepare() if errand.prepare else None
+    held = executor.list() if errand.prepare else None
+    undone = [*_each(executor.cancel, errand.cancel), *_each(executor.forget, errand.forget)]
+    return Begun(facts, held, dict(_start(executor, errand.launches)), undone)
 
 
 def _each(do: Callable[[str], None], attempts: Sequence[str]) -> Iterator[NodeError]:

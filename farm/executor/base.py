@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -175,9 +175,9 @@ class Update:
 class Executor(Protocol):
     """One place where builds run: a node, or an engine that places jobs on its own nodes.
 
-    Calls may block for seconds, come from one thread at a time (but ``wake``), and raise NodeError. Each may
-    be repeated after an error: what was done already is not done again. A node that contradicts itself or the
-    protocol is told by LyingNodeError.
+    Calls may block for seconds, come from one thread at a time (but ``wake`` and ``close``), and raise
+    NodeError. Each may be repeated after an error: what was done already is not done again. A node that
+    contradicts itself or the protocol is told by LyingNodeError.
     """
 
     places_jobs: ClassVar[bool]
@@ -196,6 +196,19 @@ class Executor(Protocol):
         """Return the news of attempts, their logs from an offset each; wait up to ``wait_s`` for some.
 
         An end is told at once, output after it was gathered for a fraction of a second.
+        """
+
+    def ask(self, offsets: Mapping[str, int], wait_s: float, ready: Callable[[], None]) -> float:
+        """Begin a poll and return at once; the next ``poll`` of the same takes its answer.
+
+        Args:
+            offsets: as of ``poll``.
+            wait_s: as of ``poll``.
+            ready: called once, in any thread, when that ``poll`` has something to read or the connection
+                ends, by ``close`` as well; it must not block. Not called if this raises.
+
+        Returns:
+            Seconds after which that ``poll`` fails, since no answer came.
         """
 
     def wake(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
 import paramiko
@@ -19,22 +21,25 @@ USER_TIMEOUT_MS: Final = 30_000
 # How long paramiko's thread waits for a packet before it looks whether it was closed. Its own 0.1 s would
 # wake the controller ten times a second for each node; closing shuts the socket down, which is seen at once.
 QUIET_S: Final = 60.0
+SSH_PORT: Final = 22
 # What a link that breaks raises, at any moment and in any call: closing sends a message, too.
 BROKEN: Final = (OSError, EOFError, paramiko.SSHException)
 
 
 class Link:
-    """A fabric connection with TCP_NODELAY, TCP_USER_TIMEOUT and errors that name the fix."""
+    """A connection that fabric makes, with TCP_NODELAY, TCP_USER_TIMEOUT and errors that name the fix."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self._connection: Connection | None = None
+        self._client: paramiko.SSHClient | None = None
         self._sftp: paramiko.SFTPClient | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether it is connected, as far as this side knows."""
-        return self._connection is not None and bool(self._connection.is_connected)
+        client = self._client
+        transport = None if client is None else client.get_transport()
+        return transport is not None and transport.is_active()
 
     def execute(self, command: str) -> paramiko.Channel:
         """Start a command in a channel of its own.
@@ -42,9 +47,9 @@ class Link:
         Raises:
             NodeError: the node can't be reached or trusted, or gives no channel.
         """
-        transport: paramiko.Transport = self._open().transport
+        client = self._open()
         try:
-            channel = transport.open_session(timeout=CONNECT_TIMEOUT_S)
+            channel = _transport(client).open_session(timeout=CONNECT_TIMEOUT_S)
             channel.settimeout(CONNECT_TIMEOUT_S)
             channel.exec_command(command)
         except BROKEN as error:
@@ -54,11 +59,11 @@ class Link:
 
     def sftp(self) -> paramiko.SFTPClient:
         """Return the connection's SFTP client."""
-        connection = self._open()
+        client = self._open()
         if self._sftp is not None:
             return self._sftp
         try:
-            sftp: paramiko.SFTPClient = connection.client.open_sftp()
+            sftp = client.open_sftp()
         except BROKEN as error:
             self.close()
             raise self._error(f"no SFTP: {error}") from error
@@ -70,23 +75,22 @@ class Link:
 
     def close(self) -> None:
         """Drop the connection."""
-        connection, sftp, self._connection, self._sftp = self._connection, self._sftp, None, None
-        if connection is None:
+        client, sftp, self._client, self._sftp = self._client, self._sftp, None, None
+        if client is None:
             return
-        if connection.transport is not None:
+        transport = client.get_transport()
+        if transport is not None:
             with contextlib.suppress(*BROKEN):
                 # Its thread looks up at once, and no goodbye waits for a peer that is gone.
-                connection.transport.sock.shutdown(socket.SHUT_RDWR)
-        for part in (sftp, connection):
+                transport.sock.shutdown(socket.SHUT_RDWR)
+        for part in (sftp, client):
             if part is not None:
                 with contextlib.suppress(*BROKEN):
                     part.close()
-        # Where saying goodbye failed, the connection is still there.
-        connection.client.close()
 
-    def _open(self) -> Connection:
-        if self._connection is not None and self._connection.is_connected:
-            return self._connection
+    def _open(self) -> paramiko.SSHClient:
+        if self._client is not None and self.is_open:
+            return self._client
         self.close()
         address = self.address
         connection = Connection(
@@ -111,17 +115,24 @@ class Link:
             # It has a thread and a socket, which would live until the other side loses patience.
             connection.client.close()
             raise
-        self._connection = connection
-        return connection
+        # Not the connection itself: its configuration is as large as all of the client's state.
+        client: paramiko.SSHClient = connection.client
+        self._client = client
+        return client
 
     def _trust(self, connection: Connection) -> None:
+        file, port = self.address.known_hosts, self.address.port
+        name = self.address.host if port == SSH_PORT else f"[{self.address.host}]:{port}"
         try:
-            connection.client.load_host_keys(str(self.address.known_hosts))
+            seen = file.stat()
+            pinned = _host_keys(file, (seen.st_mtime_ns, seen.st_size, seen.st_ino)).lookup(name)
         except OSError as error:
             raise self._error(
                 f"{self.address.known_hosts} can't be read: {error.strerror}",
                 hint="pin the host's key there (ssh-keyscan, then compare it on the board's console)",
             ) from error
+        for kind, key in (pinned or {}).items():
+            connection.client.get_host_keys().add(name, kind, key)
         connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
 
     def _connect(self, connection: Connection) -> None:
@@ -171,3 +182,16 @@ class Link:
 
     def _error(self, message: str, *, hint: str = "") -> NodeError:
         return NodeError(self.address.name, message, hint=hint)
+
+
+@lru_cache(maxsize=4)
+def _host_keys(file: Path, _version: tuple[int, ...]) -> paramiko.HostKeys:
+    """Return what is pinned in a file: hundreds of links read the same one, and each keeps only its own."""
+    return paramiko.HostKeys(str(file))
+
+
+def _transport(client: paramiko.SSHClient) -> paramiko.Transport:
+    transport = client.get_transport()
+    if transport is None:
+        raise EOFError("the connection was closed")
+    return transport

@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import paramiko
@@ -23,6 +23,22 @@ LAST_WORDS_S: Final = 1.0
 encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
+class _Bell:
+    """Stands where paramiko's channel has an Event: rings once when something came."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self._ring: Callable[[], None] | None = ring
+
+    def set(self) -> None:
+        """There is something to read, or the channel was closed; the channel's lock is held."""
+        ring, self._ring = self._ring, None
+        if ring is not None:
+            ring()
+
+    def clear(self) -> None:
+        """All was read."""
+
+
 class Session:
     """JSON lines over one channel; ends with its first error."""
 
@@ -31,6 +47,9 @@ class Session:
         self._channel = channel
         self._pending = bytearray()
         self._number = 0
+        self._asked = ""
+        self._dropped: list[int] = []
+        self._deadline = self._timeout_s = 0.0
         self._writing = threading.Lock()
         self.noise = ""
         """What was printed before the first answer: by the login shell's start-up files."""
@@ -47,25 +66,37 @@ class Session:
             NodeError: none came in time, the link broke, or the node refuses.
             LyingNodeError: what came is no answer.
         """
+        self.ask(operation, timeout_s, **fields)
+        return self.answer()
+
+    def ask(self, operation: str, timeout_s: float, **fields: object) -> None:
+        """Send a request; raises as :meth:`request` does. Its answer is to be taken, or is dropped."""
+        if self._asked:
+            self._dropped.append(self._number)
         self._number += 1
-        try:
+        self._asked, self._deadline, self._timeout_s = operation, time.monotonic() + timeout_s, timeout_s
+        with self._told():
             self._send({"id": self._number, "op": operation, **fields}, timeout_s)
-            answer = self._answer(time.monotonic() + timeout_s)
-        except TimeoutError as error:
-            self.close()
-            raise self._error(f"no answer to `{operation}` within {timeout_s:g} s") from error
-        except BROKEN as error:
-            why = self._why(error)
-            self.close()
-            raise self._error(f"the link broke during `{operation}`: {why}") from error
-        except NodeError:
-            self.close()
-            raise
+
+    def when_ready(self, ready: Callable[[], None]) -> None:
+        """Call ``ready`` once, in any thread, when there is something to read, or the link has ended."""
+        if b"\n" in self._pending:
+            ready()
+        else:
+            # Where the channel has something already, or is closed, it rings at once.
+            self._channel.in_buffer.set_event(_Bell(ready))  # type: ignore[arg-type]  # all it needs of an Event
+
+    def answer(self) -> Mapping[str, object]:
+        """Return the answer to what was asked last; raises as :meth:`request` does."""
+        with self._told():
+            while (answer := self._answer(self._deadline)).get("id") in self._dropped:
+                self._dropped.pop(0)
         if answer.get("id") != self._number:
             self.close()
             raise LyingNodeError(
                 self._node, f"it answers what was not asked: id {plain(answer.get('id'), SHOWN)}"
             )
+        operation, self._asked = self._asked, ""
         if "error" in answer:
             raise self._error(f"it refuses `{operation}`: {plain(answer['error'], SHOWN)}")
         return answer
@@ -81,6 +112,22 @@ class Session:
         """End it; what was started there goes on."""
         with contextlib.suppress(*BROKEN):  # it tells the other side, if there is one
             self._channel.close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """End with the first error, and tell what was asked when it came."""
+        try:
+            yield
+        except TimeoutError as error:
+            self.close()
+            raise self._error(f"no answer to `{self._asked}` within {self._timeout_s:g} s") from error
+        except BROKEN as error:
+            why = self._why(error)
+            self.close()
+            raise self._error(f"the link broke during `{self._asked}`: {why}") from error
+        except NodeError:
+            self.close()
+            raise
 
     def _send(self, request: Mapping[str, object], timeout_s: float) -> None:
         data = encode(request).encode() + b"\n"
@@ -111,13 +158,14 @@ class Session:
             searched = len(self._pending)
             if searched > MAX_ANSWER_BYTES:
                 raise LyingNodeError(self._node, f"its answer is longer than {MAX_ANSWER_BYTES} bytes")
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
+            # What is there already came in time, however late it is read.
+            left = max(0.0, deadline - time.monotonic())
             self._channel.settimeout(left)
             try:
                 data = self._channel.recv(CHUNK_BYTES)
             except TimeoutError:
+                if not left:
+                    raise
                 continue  # `interrupt`, in another thread, set a shorter one: the deadline decides
             if not data:
                 raise EOFError

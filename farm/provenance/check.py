@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from farm.errors import FarmError, InputError, WheelError
+from farm.node.files import sha256_of
 from farm.plan import job_digest
 from farm.provenance.dsse import read_public_keys, verify
 from farm.provenance.names import PROVENANCE
 from farm.provenance.statement import PREDICATE_TYPE, STATEMENT_TYPE
-from farm.upstream import sha256_of
 from farm.verify.model import Gate, Verdict
 
 _HINT: Final = "do not use the wheel, or fetch it and its provenance again"

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -389,6 +390,11 @@ def _spec_to_json(spec: JobSpec) -> str:
 
 def _spec_from_json(text: str) -> JobSpec:
     content = json.loads(text)
+    return JobSpec(**{**content, "recipe": _recipe(json.dumps(content["recipe"]))})
+
+
+@lru_cache(maxsize=1024)
+def _recipe(text: str) -> Recipe:
     # A farm of another version may have had other keys: what they meant is in the job's name, its digest.
-    recipe = {key: value for key, value in content["recipe"].items() if key in Recipe.model_fields}
-    return JobSpec(**{**content, "recipe": Recipe.model_validate(recipe)})
+    # Thousands of jobs share a few, and each is 4 KiB.
+    return Recipe.model_validate({k: v for k, v in json.loads(text).items() if k in Recipe.model_fields})

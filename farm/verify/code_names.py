@@ -6,33 +6,35 @@ One thing depends on it: words that may be data are only counted if they are kno
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from typing import Final
+from typing import TYPE_CHECKING
 
-import capstone
-
-# All that capstone knows beside RV64GC and can tell apart from it.
-_MODES: Final = (
-    capstone.CS_MODE_RISCV64
-    | capstone.CS_MODE_RISCV_C
-    | capstone.CS_MODE_RISCV_FD
-    | capstone.CS_MODE_RISCV_A
-    | capstone.CS_MODE_RISCV_V
-    | capstone.CS_MODE_RISCV_ZBA
-    | capstone.CS_MODE_RISCV_ZBB
-    | capstone.CS_MODE_RISCV_ZBC
-    | capstone.CS_MODE_RISCV_ZBS
-    | capstone.CS_MODE_RISCV_ZBKB
-    | capstone.CS_MODE_RISCV_ZBKC
-    | capstone.CS_MODE_RISCV_ZBKX
-    | capstone.CS_MODE_RISCV_THEAD
-    | capstone.CS_MODE_RISCV_SIFIVE
-    | capstone.CS_MODE_RISCV_VENTANA
-)
+if TYPE_CHECKING:
+    import capstone
 
 
 @cache
 def _disassembler() -> capstone.Cs:
-    return capstone.Cs(capstone.CS_ARCH_RISCV, _MODES)
+    import capstone  # noqa: PLC0415  # 10 MiB with the tables of all other machines; most wheels need no names
+
+    # All that it knows beside RV64GC and can tell apart from it.
+    modes = (
+        capstone.CS_MODE_RISCV64
+        | capstone.CS_MODE_RISCV_C
+        | capstone.CS_MODE_RISCV_FD
+        | capstone.CS_MODE_RISCV_A
+        | capstone.CS_MODE_RISCV_V
+        | capstone.CS_MODE_RISCV_ZBA
+        | capstone.CS_MODE_RISCV_ZBB
+        | capstone.CS_MODE_RISCV_ZBC
+        | capstone.CS_MODE_RISCV_ZBS
+        | capstone.CS_MODE_RISCV_ZBKB
+        | capstone.CS_MODE_RISCV_ZBKC
+        | capstone.CS_MODE_RISCV_ZBKX
+        | capstone.CS_MODE_RISCV_THEAD
+        | capstone.CS_MODE_RISCV_SIFIVE
+        | capstone.CS_MODE_RISCV_VENTANA
+    )
+    return capstone.Cs(capstone.CS_ARCH_RISCV, modes)
 
 
 @lru_cache(maxsize=1 << 16)

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Final
 
 from farm.errors import FarmError, UpstreamError
-from farm.upstream import download, http_session
 
 MIRROR: Final = "http://deb.debian.org/debian"
 SUITE: Final = "trixie"
@@ -95,6 +94,8 @@ class DebianPackages:
         return self._kept.read_text(encoding="utf-8").splitlines()
 
     def _fetch(self) -> None:
+        from farm.upstream import download, http_session  # noqa: PLC0415  # it brings 10 MiB, and once a month
+
         self._kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._kept.parent) as folder, http_session(_TRIES) as http:
             packed = Path(folder) / "Contents.gz"

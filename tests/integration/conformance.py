@@ -337,6 +337,26 @@ class Conformance(Launching):
             assert time.monotonic() - began < 5
         executor.cancel("wake.1")
 
+    def test_a_poll_can_be_left_and_taken_when_it_is_ready(self, place: Place) -> None:
+        executor, ready = place.executor(), threading.Event()
+        follower = started(executor, shell("left", "sleep 60"))
+        follower.follow(b"$ sh")
+        offsets = {"left.1": len(follower.log)}
+        assert executor.ask(offsets, 20, ready.set) > 20
+        assert not ready.wait(0.3)
+        executor.wake()
+        assert ready.wait(5)
+        assert executor.poll(offsets, 20).progress == []
+        # A left poll is in nobody's way, and ends with its connection.
+        executor.ask(offsets, 20, lambda: None)
+        executor.cancel("left.1")
+        ready.clear()
+        executor.ask({}, 20, ready.set)
+        executor.close()
+        assert ready.wait(5)
+        with pytest.raises(NodeError):
+            executor.poll({}, 20)
+
     def test_a_log_is_complete_from_any_offset(self, place: Place) -> None:
         executor = place.executor()
         follower = started(executor, shell("log", "seq 1 60000"))
