@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from farm.dispatch import Dispatcher, Tempo
-from farm.dispatch.thrift import be_thrifty
 from farm.executor import Command, Task
 from farm.executor.ssh import SshExecutor, gather_s
 from farm.nodes import Address, Facts, Node
@@ -200,6 +199,4 @@ def _node(content: Mapping[str, Any]) -> Node:
 
 
 if __name__ == "__main__":
-    plan = read_plan(Path(sys.argv[1]))
-    be_thrifty(len(plan.nodes))
-    control(plan)
+    control(read_plan(Path(sys.argv[1])))

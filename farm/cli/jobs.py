@@ -33,7 +33,6 @@ from farm.cli.common import (
     show_error,
 )
 from farm.dispatch import DEFAULT_POLICY, Tempo
-from farm.dispatch.thrift import be_thrifty
 from farm.display import Board, Lines, job_row, show_failures, table
 from farm.errors import ExitCode, FarmError, InputError
 from farm.gantt import gantt, spans_rows, timeline_json
@@ -130,7 +129,6 @@ def dispatch(
     policy = _known(policy)
     paths = Paths.of(inventory, state)
     fleet = read_fleet(inventory)
-    be_thrifty(len(fleet.builders))
     client = Upstream(upstream)
     texts = requirement_texts(requirements, file, needed=False)
     if everything:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,10 +105,3 @@ def test_a_farm_node_from_before_sessions_names_farm_provision(sshd: Sshd, farm_
         executor.prepare()
     executor.close()
     assert caught.value.hint == "run `farm provision f3`"
-
-
-def test_a_restarted_program_is_called_as_before() -> None:
-    script = "import sys; from farm.dispatch.thrift import be_thrifty; be_thrifty(64); print(sys.argv[1:])"
-    command = [sys.executable, "-c", script, "a b", "--c"]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=60)
-    assert done.stdout == "['a b', '--c']\n"

@@ -12,7 +12,6 @@ import pytest
 
 from farm.dispatch.crew import FEW, Crew
 from farm.dispatch.logs import Logs
-from farm.dispatch.thrift import restarted_environment
 from farm.errors import NodeError
 from farm.executor.session import Session
 from farm.executor.ssh import gather_s
@@ -74,21 +73,6 @@ def test_an_answer_that_is_there_is_in_time_however_late_it_is_read() -> None:
     assert session.answer() == {"id": 1}
     with pytest.raises(NodeError, match="no answer to `poll` within 0 s"):
         session.request("poll", 0.0)
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ({}, {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}),
-        ({"GLIBC_TUNABLES": "a.b=1"}, {"GLIBC_TUNABLES": "a.b=1:glibc.malloc.tcache_count=0"}),
-        ({"GLIBC_TUNABLES": "glibc.malloc.tcache_count=7"}, None),
-    ],
-)
-def test_a_program_starts_anew_once_and_keeps_what_was_chosen(
-    before: dict[str, str], after: dict[str, str] | None
-) -> None:
-    assert restarted_environment(before) == after
-    assert after is None or restarted_environment(after) is None
 
 
 def test_closing_a_broken_session_is_no_error() -> None:
