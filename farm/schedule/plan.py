@@ -22,6 +22,8 @@ INSURED: Final = 2.0
 """A style that insures gives a job width against taking longer by so many times its spread above 1."""
 COLD_LEAST: Final = 3
 """A job of unknown cost gets so many tasks even where its guessed serial share says that they are wasted."""
+COLD_SLOW: Final = 8
+"""The same on a node slower than the fastest: a giant that nobody knew for one is twice as long there."""
 COLD_WIDTH: Final = 8
 """Whose cost is unknown gets a slot of 8 tasks: one that proves to be a giant can't be widened any more."""
 OVERDUE: Final = 0.3
@@ -238,6 +240,7 @@ class Planner:
         self._profiles, self._deadline, self._style = profiles, deadline_s, style
         self._floors = floors_s
         self._ends = dict(ends_s)
+        self._fastest = max((profile.node.speed for profile in profiles.values()), default=0.0)
 
     def plan(self, items: Sequence[Item], able: Mapping[str, Sequence[str]]) -> Plan:
         """Place all items; ``able`` has the names of the nodes for each job id."""
@@ -305,7 +308,8 @@ class Planner:
         width = 1
         if item.cold:
             # Its share of serial work is not known, either: what is efficient can't be said.
-            width = max(min(top, COLD_WIDTH), min(item.cap(node), COLD_LEAST))
+            least = COLD_LEAST if node.speed >= self._fastest else COLD_SLOW
+            width = max(min(top, COLD_WIDTH), min(item.cap(node), least))
             top = max(top, width)
         start = profile.start(width, item.memory, begin)
         # Wider starts later, and what starts later must be wider: two rounds come near enough.
