@@ -17,9 +17,9 @@ from farm.executor.ssh import SshExecutor
 from farm.plan import JobSpec
 from farm.recipe import DEFAULT
 from farm.upstream import sha256_of
-from tests.integration.conformance import Follower, shell, started
 from tests.integration.hostile import GOT, STOPPED, Hostile, said, thief
 from tests.integration.nodekit import AUDITWHEEL_SHIM, PYTHON, make_sdist
+from tests.integration.placekit import Follower, shell, started
 from tests.integration.systemdkit import HOME, USER
 
 MIB = 2**20

@@ -25,7 +25,6 @@ from farm.plan import JobSpec
 from farm.recipe import DEFAULT
 from farm.upstream import sha256_of
 from tests.httpkit import serving
-from tests.integration.conformance import started
 from tests.integration.hostile import GOT, STOPPED, Hostile, said, thief
 from tests.integration.nodekit import (
     BOARD_PYTHON,
@@ -36,6 +35,7 @@ from tests.integration.nodekit import (
     make_sdist,
     make_tar,
 )
+from tests.integration.placekit import started
 from tests.integration.sshkit import Sshd
 from tests.integration.test_farm_index import Pypi
 

@@ -26,8 +26,9 @@ from farm.plan import JobSpec
 from farm.recipe import DEFAULT
 from farm.upstream import sha256_of
 from tests.integration import controllerkit
-from tests.integration.conformance import Conformance, shell, started
+from tests.integration.conformance import Conformance
 from tests.integration.nodekit import PYTHON, Board, kill_quietly, make_sdist, until
+from tests.integration.placekit import shell, started
 from tests.integration.proxykit import Proxy
 from tests.integration.sshkit import Sshd
 

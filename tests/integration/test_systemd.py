@@ -21,8 +21,9 @@ from farm.executor.ssh import FARM_NODE, SshExecutor
 from farm.node.process import start_time
 from farm.nodes import Address, Node
 from tests.integration import controllerkit
-from tests.integration.conformance import Follower, Launching, shell, started
+from tests.integration.conformance import Launching
 from tests.integration.nodekit import until
+from tests.integration.placekit import Follower, shell, started
 from tests.integration.proxykit import Proxy
 from tests.integration.sandboxed import HostileBuilds, install_builder
 from tests.integration.systemdkit import DRIVER, HERE, HOME, REPOSITORY, USER, Machine
