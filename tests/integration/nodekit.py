@@ -92,7 +92,8 @@ def make_environment(directory: Path, python: str = PYTHON, *, sealed: bool = Fa
         else:
             (packages / package.__name__).symlink_to(source)
     uv = Path(sys.executable).with_name("uv")
-    commands = {"python": BOARD_PYTHON, "auditwheel": f"{BOARD_PYTHON} {binaries}/auditwheel.py"}
+    interpreter = BOARD_PYTHON if sealed else sys.executable
+    commands = {"python": interpreter, "auditwheel": f"{interpreter} {binaries}/auditwheel.py"}
     if sealed:
         shutil.copy2(uv, binaries / "uv")
     else:
