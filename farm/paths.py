@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Final
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+PROOF_LOG: Final = ".proof.log"
 
 
 def own_programs_first() -> None:
     """Put this environment's programs first: ansible-runner starts Ansible's commands by name."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-
-
-PROOF_LOG: Final = ".proof.log"
 
 
 @dataclass(frozen=True, slots=True)

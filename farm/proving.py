@@ -27,7 +27,8 @@ def trial_of_other(
     *,
     index_url: str,
     upstream: Upstream,
-    paths: Paths,
+    sdists: Path,
+    packages: DebianPackages | None = None,
     beside: tuple[Path, ...] = (),
 ) -> Trial:
     """Return the trial of a wheel that no job of this farm built; ``index_url`` has what it depends on.
@@ -39,10 +40,9 @@ def trial_of_other(
     if recipe.test_sources:
         try:
             name = parse_name(wheel.name)
-            sdist = upstream.fetch_sdist(name.project, name.version, paths.sdists)
+            sdist = upstream.fetch_sdist(name.project, name.version, sdists)
         except FarmError as error:
             why = error.message
-    packages = DebianPackages(paths.debian)
     return Trial(wheel, index_url, recipe, beside=beside, sdist=sdist, no_sdist=why, packages=packages)
 
 
@@ -66,7 +66,12 @@ def vet(
         if room is not None and may_be_staged(report):
             others = tuple(other for other in wheels if other != wheel)
             trial = trial_of_other(
-                wheel, recipe, index_url=index.simple_url, upstream=upstream, paths=paths, beside=others
+                *(wheel, recipe),
+                index_url=index.simple_url,
+                upstream=upstream,
+                sdists=paths.sdists,
+                packages=packages,
+                beside=others,
             )
             report = proved(report, room, trial, paths.proof(wheel.name))
         yield report

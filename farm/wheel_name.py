@@ -92,7 +92,7 @@ def next_build_tag(name: WheelName, present: Iterable[WheelName]) -> int:
     return max((other.build_number for other in present if other.version == name.version), default=0) + 1
 
 
-def another_build(name: WheelName, present: Iterable[WheelName]) -> str:
+def rebuild_hint(name: WheelName, present: Iterable[WheelName]) -> str:
     """Return what to do about a name that is taken (F06): the next build tag, and the name with it."""
     free = next_build_tag(name, present)
     parts = name.filename.split("-")

@@ -99,7 +99,11 @@ def verify(
         report = verify_wheel(wheel, allow=Allowances.of(recipe), packages=packages)
         if run:
             trial = trial_of_other(
-                wheel, recipe, index_url=index_url, upstream=Upstream(upstream), paths=paths
+                *(wheel, recipe),
+                index_url=index_url,
+                upstream=Upstream(upstream),
+                sdists=paths.sdists,
+                packages=packages,
             )
             report = proved(report, CleanRoom.at(), trial, logs / f"{wheel.name}.log")
         return report.extended(checked_beside(wheel, trusted, beside)) if keys else report

@@ -24,7 +24,8 @@ from farm.store import Mark
 
 ERRORS_BEFORE_TROUBLE: Final = 3
 REFUSALS_BEFORE_TROUBLE: Final = 2
-HURRY_S: Final = 1.0
+OVERDUE_EVERY_S: Final = 1.0
+"""So often it is looked for nodes that did not answer in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class Contacts:
         self._listener = listener
         self._post = post
         self._crew = Crew()
-        self._hurried_at = 0.0
+        self._overdue_looked_at = 0.0
         self._due: list[tuple[float, str]] = []
         marks = ledger.store.marks()
         self._marked = {name for name in self.all if Mark.QUARANTINED in marks.get(name, {})}
@@ -170,7 +171,7 @@ class Contacts:
             slow = contact.facts is None or contact.errors > 0
             self._crew.send(partial(self._begin, contact, contact.trip), slow=slow)
         self._crew.relieve()
-        self._hurry(now)
+        self._drop_overdue(now)
         return self._due[0][0] - now if self._due else self._tempo.idle_wait_s
 
     def _errand(self, contact: Contact, now: float) -> Errand:
@@ -217,11 +218,11 @@ class Contacts:
             outcome = error
         self._post(partial(self._take, contact, outcome))
 
-    def _hurry(self, now: float) -> None:
+    def _drop_overdue(self, now: float) -> None:
         """Drop the links of nodes that did not answer in time: their visits end with that."""
-        if now < self._hurried_at + HURRY_S:
+        if now < self._overdue_looked_at + OVERDUE_EVERY_S:
             return
-        self._hurried_at = now
+        self._overdue_looked_at = now
         for contact in self.all.values():
             trip = contact.trip
             if trip is not None and not trip.answered and trip.overdue_at < now:

@@ -25,7 +25,7 @@ from farm.index.record import Record, read_record, write_record
 from farm.index.scan import moment, scan_project
 from farm.index.write import write_changed, writing
 from farm.provenance.names import BESIDE, PROVENANCE, PUBLIC_KEYS
-from farm.wheel_name import another_build, parse_name
+from farm.wheel_name import parse_name, rebuild_hint
 
 if TYPE_CHECKING:
     from farm.index.model import ProjectIndex, PublishedFile
@@ -139,7 +139,7 @@ def add_wheel(tree: IndexTree, wheel: Path, now: float | None = None) -> Publish
         raise NameTakenError(
             f"{held.filename} is published with other content"
             f" ({hashes[held.filename][:12]}, not {file.sha256[:12]})",
-            hint=another_build(name, taken.values()),
+            hint=rebuild_hint(name, taken.values()),
         )
     if held is not None and held.filename in present:
         return _again(tree, wheel, record, present[held.filename])

@@ -12,3 +12,5 @@ BESIDE: Final = (VERDICTS, SBOM, PROVENANCE)
 
 PUBLIC_KEYS: Final = "provenance.pub"
 """At the root of the index: the farm's public keys, PEM, the newest last."""
+IN_BUILD_ENVIRONMENT: Final = "build environment"
+"""The role, in statement and bill of materials, of what a build was made with."""

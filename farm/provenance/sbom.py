@@ -20,6 +20,7 @@ from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
+from farm.provenance.names import IN_BUILD_ENVIRONMENT
 from farm.provenance.record import Crate, Grafted
 from farm.provenance.statement import Built, cargo_purl, deb_purl, pypi_purl
 
@@ -142,7 +143,7 @@ def _built_with(pin: str) -> Component:
         purl=PackageURL.from_string(pypi_purl(pin)),
         bom_ref=f"built-with:{pin}",
         scope=ComponentScope.EXCLUDED,
-        properties=_properties(role="build environment"),
+        properties=_properties(role=IN_BUILD_ENVIRONMENT),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated
 from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,11 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from farm.errors import WheelError
 from farm.plan import JobSpec
 from farm.provenance.check import Provenance
+from farm.provenance.names import IN_BUILD_ENVIRONMENT
 from farm.provenance.record import BoardIdentity, BuildRecord, Compiler, Sha256, Text
 from farm.recipe import Recipe
 from farm.wheel_name import parse_name
-
-_ENVIRONMENT: Final = "build environment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,5 +153,5 @@ def _pins(dependencies: Sequence[_Dependency]) -> Iterator[str]:
     """Yield what the build environment held, as ``name==version``."""
     for item in dependencies:
         version = unquote(item.uri.rpartition("@")[2]) if "@" in item.uri else ""
-        if item.annotations.get("role") == _ENVIRONMENT and version:
+        if item.annotations.get("role") == IN_BUILD_ENVIRONMENT and version:
             yield f"{item.name}=={version}"

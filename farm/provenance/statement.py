@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from farm.node.record import without_secrets
 from farm.plan import JobSpec
+from farm.provenance.names import IN_BUILD_ENVIRONMENT
 from farm.provenance.record import BuildRecord, Crate, Grafted
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
@@ -119,7 +120,7 @@ def _dependencies(built: Built) -> Iterator[Json]:
         yield {
             "name": pin.partition("==")[0],
             "uri": pypi_purl(pin),
-            "annotations": {"role": "build environment"},
+            "annotations": {"role": IN_BUILD_ENVIRONMENT},
         }
     for library in record.grafted:
         yield _grafted(library)

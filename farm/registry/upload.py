@@ -17,7 +17,7 @@ from urllib3.util import Retry
 from farm.errors import FarmError, PublishError, WheelError
 from farm.registry.config import Registry
 from farm.registry.form import Body, Upload, form_of
-from farm.wheel_name import WheelName, another_build, parse_name
+from farm.wheel_name import WheelName, parse_name, rebuild_hint
 
 CONNECT_S: Final = 20.0
 ANSWER_S: Final = 300.0
@@ -134,7 +134,7 @@ class _Client:
         )
         raise PublishError(
             f"{self._registry.name} has {name.filename} {bytes_}",
-            hint=another_build(name, map(parse_name, present)),
+            hint=rebuild_hint(name, map(parse_name, present)),
         )
 
     def _present(self, project: str) -> Mapping[str, str]:

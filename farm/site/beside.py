@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from farm.errors import WheelError
 from farm.provenance.check import check_provenance
+from farm.provenance.names import IN_BUILD_ENVIRONMENT
 from farm.site.model import (
     About,
     Board,
@@ -264,7 +265,7 @@ def origin_of(data: bytes, filename: str, sha256: str, keys: Iterable[Ed25519Pub
         environment=tuple(
             _pin(item)
             for item, role in zip(said.definition.dependencies, roles, strict=True)
-            if role == "build environment"
+            if role == IN_BUILD_ENVIRONMENT
         ),
         crates=roles.count(_CRATE),
     )

@@ -265,7 +265,7 @@ def test_tests_that_the_sdist_alone_has_are_run_against_the_wheel(
 
     def trial(project: str) -> Trial:
         wheel = trapkit.wheel(tmp_path, project, {f"{project}.py": b""}, tags=PURE)
-        return trial_of_other(wheel, recipe, index_url=index, upstream=Upstream(index), paths=paths)
+        return trial_of_other(wheel, recipe, index_url=index, upstream=Upstream(index), sdists=paths.sdists)
 
     good = trial("good")
     *_, tested = prove(baseline, good, tmp_path / "log")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from farm.errors import WheelError
-from farm.wheel_name import another_build, build_order, next_build_tag, parse_name
+from farm.wheel_name import build_order, next_build_tag, parse_name, rebuild_hint
 
 TAGS = "cp312-cp312-manylinux_2_28_riscv64.manylinux_2_31_riscv64"
 
@@ -58,4 +58,4 @@ def test_another_build_is_above_all_of_its_version_and_below_none(numbers: list[
     free = next_build_tag(name, present)
     assert all(build_order(str(free)) > build_order(other.build) for other in present[:-1])
     assert free == max(numbers, default=0) + 1
-    assert another_build(name, present).endswith(f": demo-1.0-{free}-{TAGS}.whl")
+    assert rebuild_hint(name, present).endswith(f": demo-1.0-{free}-{TAGS}.whl")
