@@ -365,7 +365,6 @@ class Contacts:
         if not doubted:
             contact.holds = 0
         contact.trouble, contact.reason = None, ""
-        contact.streak = Streak()
         self._listener.node_changed()
 
     def close(self) -> None:

@@ -320,10 +320,10 @@ class Dispatcher:
         others = any(other.usable for other in self._contacts.all.values() if other is not contact)
         if not contact.streak.failed(job.job_id, seconds, self._store.failures(job.job_id)) or not others:
             return
-        jobs = tuple(contact.streak.jobs)
-        reason = f"{len(jobs)} builds in a row failed there at once: {', '.join(jobs)} (F21)"
+        jobs = contact.streak.blamed()
+        builds = f"{len(jobs)} builds in a row" if len(jobs) > 1 else "one more build"
+        reason = f"{builds} failed there at once: {', '.join(jobs)} (F21)"
         self._contacts.quarantine(contact, Trouble.FAILING, reason)
-        contact.streak.succeeded()
         for job_id in jobs:
             self._changed(self._store.blame_node(job_id, f"{contact.node.name} is doubted: {reason}"))
             for other in self._dragged_down.pop(job_id, ()):

@@ -41,23 +41,38 @@ def memory_factor(so_far: Mapping[Failure, Mapping[str, int]]) -> float:
 
 
 class Streak:
-    """A node's fast failures in a row (F21): one success, or a failure that took its time, ends it."""
+    """A node's fast failures in a row (F21): one success, or a failure that took its time, ends it.
+
+    A doubted node stays so until then: what was running when it came to be doubted, and what it is given
+    after its quarantine, is not held against the jobs either.
+    """
 
     def __init__(self) -> None:
         self.jobs: list[str] = []
+        self._doubted = False
 
     def succeeded(self) -> None:
         """Take note of a build that ended well."""
         self.jobs.clear()
+        self._doubted = False
 
     def failed(self, job_id: str, seconds: float, so_far: Mapping[Failure, Mapping[str, int]]) -> bool:
-        """Take note of a failed build; returns whether the node is to be doubted.
+        """Take note of a failed build; returns whether the node, not ``jobs``, is to be blamed.
 
-        A job that another node failed, too, says nothing against this one.
+        A job that another node failed, too, says nothing against this one, unless that was that node's
+        fault; and one that was given back so often that three bad nodes can't explain it says nothing, too.
         """
-        nodes = {node for by_node in so_far.values() for node in by_node}
+        others = {node for failure in so_far if failure is not Failure.NODE for node in so_far[failure]}
+        given_back = sum(so_far.get(Failure.NODE, {}).values())
         if seconds >= FAST_S:
-            self.jobs.clear()
-        elif len(nodes) <= 1 and job_id not in self.jobs:
+            self.succeeded()
+        elif len(others) <= 1 and given_back < NODE_TRIES and job_id not in self.jobs:
             self.jobs.append(job_id)
-        return len(self.jobs) >= FAST_IN_A_ROW
+        return len(self.jobs) >= (1 if self._doubted else FAST_IN_A_ROW)
+
+    def blamed(self) -> tuple[str, ...]:
+        """Hold the jobs so far against the node; returns them."""
+        jobs = tuple(self.jobs)
+        self.jobs.clear()
+        self._doubted = True
+        return jobs

@@ -65,15 +65,25 @@ def test_a_node_with_a_wrong_clock_is_quarantined_and_its_jobs_go_elsewhere(farm
 
 def test_f21_three_fast_failures_in_a_row_are_the_node_s_fault(farm: Farm) -> None:
     # What is broken there is known to the backend only: it fails below f3's folder and nowhere else.
+    # Four fail together: one is still running when the node comes to be doubted. The other node has two.
+    farm.nodes = [replace(farm.nodes[0], slots=4), replace(farm.nodes[1], slots=2)]
     names = [f"p{number}" for number in range(6)]
+    begun = farm.directory / "begun"
+    begun.mkdir()
     for name in names:
         wheel = farm.wheel(name)
         farm.queue(
             name,
             f"""
-            import pathlib
+            import pathlib, time
             def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
-                if {farm.nodes[0].root!r} in wheel_directory:
+                broken = {farm.nodes[0].root!r} in wheel_directory
+                begun = pathlib.Path({str(begun)!r})
+                if broken:
+                    (begun / {name!r}).touch()
+                while len(list(begun.iterdir())) < 4:
+                    time.sleep(0.05)
+                if broken:
                     raise SystemExit("error: cc1: bad magic")
                 wheel = pathlib.Path({str(wheel)!r})
                 pathlib.Path(wheel_directory, wheel.name).write_bytes(wheel.read_bytes())

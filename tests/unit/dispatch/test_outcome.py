@@ -67,6 +67,35 @@ def test_a_job_that_fails_everywhere_says_nothing_against_a_node() -> None:
     assert not any(failing(streak, f"job{number}", 1.0, "f3", "sg") for number in range(9))
 
 
+def doubted_node() -> Streak:
+    streak = Streak()
+    for number in range(FAST_IN_A_ROW):
+        failing(streak, f"job{number}")
+    assert streak.blamed() == tuple(f"job{number}" for number in range(FAST_IN_A_ROW))
+    return streak
+
+
+def test_f21_a_doubted_node_is_blamed_for_all_that_fails_there_at_once() -> None:
+    streak = doubted_node()
+    for job in ("running then", "after its quarantine"):
+        assert failing(streak, job)
+        assert streak.blamed() == (job,)
+
+
+def test_a_doubted_node_is_believed_again_after_one_success_or_one_real_try() -> None:
+    for end in (Streak.succeeded, lambda streak: failing(streak, "slow", FAST_S)):
+        streak = doubted_node()
+        end(streak)
+        assert not failing(streak, "another")
+
+
+def test_a_job_that_another_bad_node_failed_still_speaks_against_this_one_but_not_for_ever() -> None:
+    for given_back in range(NODE_TRIES + 1):
+        streak = doubted_node()
+        so_far = {Failure.NODE: {"sg": given_back}, Failure.BUILD: {"f3": 1}}
+        assert streak.failed("one", 1.0, so_far) == (given_back < NODE_TRIES)
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.floats(0, 120), st.booleans())))
 def test_a_node_is_doubted_only_after_that_many_different_jobs(events: list[tuple[str, float, bool]]) -> None:
     streak = Streak()
