@@ -3,6 +3,7 @@
 A record is the truth of what a wheel does not say: when it was published, whether it is yanked, the project's
 status. It is also how a build knows what has not changed: by size and mtime of the wheels and of the pages
 that were made from it. It is written after these pages; a build that was killed before begins them again.
+Two lines of JSON: what a build without changes needs to know, and the files.
 """
 
 from __future__ import annotations
@@ -65,14 +66,16 @@ def read_record(folder: Path, project: str) -> Record | None:
     """Read a project's record; None if there is none. Raises PublishError at one that makes no sense."""
     path = folder / f"{project}.json"
     try:
-        return _record(canonicalize_name(project), json.loads(path.read_bytes()))
+        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+        # Indexes of an earlier version have all in one line.
+        return _record(canonicalize_name(project), lines[0], lines[-1].get("files", lines[-1]))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise PublishError(
             f"{path}: {error.strerror}", hint="check the index directory's permissions"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         hint = "restore it from a backup; without it, upload times are made anew and yanks are lost"
         raise PublishError(f"{path}: not a record of the index", hint=hint) from error
 
@@ -81,11 +84,11 @@ def made_of(folder: str, project: str, seen: str, made_by: str) -> Mapping[str, 
     """Return the pages that were made of a listing of a project's folder; none if another one was recorded.
 
     It is what a build asks about each project where nothing changed, so it takes no time for the rest of a
-    record.
+    record: that is in another line.
     """
     try:
         with open(f"{folder}/{project}.json", "rb") as stream:  # noqa: PTH123 - there are many
-            content = json.load(stream)
+            content = json.loads(stream.readline())
         return content["pages"] if (content["seen"], content["made_by"]) == (seen, made_by) else {}
     except (OSError, ValueError, LookupError, TypeError):
         return {}  # read_record tells why
@@ -101,22 +104,21 @@ def write_record(folder: Path, record: Record) -> bool:
         }
         for file in index.files
     }
-    content = {
+    head = {
         "status": index.status.value,
         "status_reason": index.status_reason,
         "made_by": record.made_by,
         "seen": record.seen,
         "doomed": record.doomed,
         "pages": record.pages,
-        "files": files,
     }
-    data = json.dumps(content, separators=(",", ":")).encode()
+    data = "\n".join(json.dumps(part, separators=(",", ":")) for part in (head, files)).encode()
     return write_changed(folder / f"{index.project}.json", data)
 
 
-def _record(project: NormalizedName, content: dict[str, Any]) -> Record:
+def _record(project: NormalizedName, content: dict[str, Any], held: dict[str, dict[str, Any]]) -> Record:
     files, mtimes = [], {}
-    for filename, said in content["files"].items():
+    for filename, said in held.items():
         mtimes[filename] = int(str(said.pop("mtime_ns")))
         said.setdefault("requires_python", None)
         files.append(PublishedFile(filename=filename, project=project, **said))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +141,25 @@ def test_a_record_that_makes_no_sense_is_not_overwritten(tree: IndexTree, conten
         with pytest.raises(PublishError, match="not a record of the index"):
             act()
     assert record.read_bytes() == content
+
+
+def test_half_a_record_is_refused(tree: IndexTree) -> None:
+    record = tree.records / "demo.json"
+    head, _, files = record.read_bytes().partition(b"\n")
+    for half in (head, head + b"\n", files, head + b"\n" + files[:-1]):
+        record.write_bytes(half)
+        with pytest.raises(PublishError, match="not a record of the index"):
+            read_project(tree, "demo")
+
+
+def test_a_record_of_an_earlier_version_in_one_line_is_read(tree: IndexTree) -> None:
+    record = tree.records / "demo.json"
+    before, index = everything(tree), read_project(tree, "demo")
+    head, files = map(json.loads, record.read_bytes().splitlines())
+    record.write_text(json.dumps({**head, "files": files}))
+    assert read_project(tree, "demo") == index
+    build_index(tree)
+    assert everything(tree) == before
 
 
 def test_an_unknown_project(tree: IndexTree) -> None:
