@@ -177,6 +177,8 @@ class Build:
         if hosts and not self.open:
             inside, outside, hosts = forward.ways(hosts, self.at.work)
             self.supervisor.call([sys.executable, "-P", forward.__file__, *outside], self.at.work, {})
+        # Extensions side by side; files of one extension still come one after the other.
+        self.at.setuptools.write_text(f"[build_ext]\nparallel = {self.spec['width']}\n", encoding="utf-8")
         url, view = str(read_json(SETTINGS / "node.json").get("index") or ""), str(self.spec["python"])
         self.index = FarmIndex(url, self.at.cache / "index" / view, say, python_of(self.at.tools))
         own = self.spec["environment"]
@@ -249,7 +251,7 @@ class Build:
                 "node", f"{self.at.tools} has no pyproject_hooks; run `farm provision`"
             ) from error
 
-        path = self.at.search_path(environment)
+        path, ninja = self.at.search_path(environment), self.at.wrap_ninja(environment)
         room = Room(
             (self.at.work, self.answers, *self.at.reused, *(self.at.fetched if self.open else ())),
             (self.at.cache,),
@@ -262,7 +264,7 @@ class Build:
         def run(
             cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
         ) -> None:
-            own = {"PATH": path, "VIRTUAL_ENV": str(environment), **(extra_environ or {})}
+            own = {"PATH": path, "VIRTUAL_ENV": str(environment), **ninja, **(extra_environ or {})}
             self.call([HOOK, *cmd], Path(cwd or source), room, own)
 
         return BuildBackendHookCaller(

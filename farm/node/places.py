@@ -33,7 +33,10 @@ class Places:
 
     def search_path(self, environment: Path) -> str:
         """Return PATH for a build in ``environment``: wrapped compilers come first."""
-        return f"{self.wrappers}:{environment}/bin:{self.tools}/bin:/usr/local/bin:/usr/bin:/bin"
+        return f"{self.wrappers}:{self._unwrapped(environment)}"
+
+    def _unwrapped(self, environment: Path) -> str:
+        return f"{environment}/bin:{self.tools}/bin:/usr/local/bin:/usr/bin:/bin"
 
     @property
     def fetched(self) -> tuple[Path, ...]:
@@ -50,6 +53,21 @@ class Places:
     def wrappers(self) -> Path:
         """What stands in front of the compilers."""
         return self.work / "wrappers"
+
+    @property
+    def setuptools(self) -> Path:
+        """Settings for setuptools, which other programs do not read."""
+        return self.work / "setuptools.cfg"
+
+    def wrap_ninja(self, environment: Path) -> dict[str, str]:
+        """Stand in front of ninja, if a build in ``environment`` has one; returns the variables for that."""
+        wrapper = self.wrappers / "ninja"
+        wrapper.unlink(missing_ok=True)
+        ninja = shutil.which("ninja", path=self._unwrapped(environment))
+        if ninja is None:
+            return {}
+        wrapper.symlink_to(WRAPPERS / "ninja")
+        return {"FARM_NINJA": ninja}
 
     @property
     def sccache(self) -> Path:

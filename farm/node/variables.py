@@ -14,6 +14,15 @@ from farm.node.places import WRAPPERS, Places
 from farm.node.process import MARK
 from farm.node.sandbox import write_new
 
+# What else asks for a number of parallel tasks, and not told one takes one for each core of the board:
+# numpy.distutils, torch's extensions, grpcio's setup.py, Go, and `nproc` and OpenMP.
+TOLD_WIDTH = (
+    "NPY_NUM_BUILD_JOBS",
+    "MAX_JOBS",
+    "GRPC_PYTHON_BUILD_EXT_COMPILER_JOBS",
+    "GOMAXPROCS",
+    "OMP_NUM_THREADS",
+)
 CACHE_TIMEOUT_S = "180"
 CCACHE_SIZE = "500M"
 # What a path of the build is called in the output: the same on every board and in every attempt.
@@ -67,6 +76,8 @@ def variables(
         "MAKEFLAGS": f"-j{jobs}",
         "CMAKE_BUILD_PARALLEL_LEVEL": jobs,
         "CARGO_BUILD_JOBS": jobs,
+        "DIST_EXTRA_CONFIG": str(places.setuptools),
+        **dict.fromkeys(("FARM_JOBS", *TOLD_WIDTH), jobs),
         "CARGO_HOME": str(places.cache / "cargo"),
         "FARM_COMPILED": str(places.compiled),
         **_compiling(places, debug=debug, distcc_hosts=distcc_hosts),

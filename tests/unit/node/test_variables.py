@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from farm.node.places import Places
-from farm.node.variables import uses_download_cache, variables
+from farm.node.variables import TOLD_WIDTH, uses_download_cache, variables
 
 PLACES = Places(Path("/node/work/demo-cp313"), Path("/node/cache/demo"), Path("/opt/tools"))
 
@@ -93,3 +95,25 @@ def test_what_a_login_brings_does_not_change_what_is_built(monkeypatch: pytest.M
     own = made()
     assert not {name for name in foreign if own.get(name) == "outside"}
     assert (own["LC_ALL"], own["TZ"], own["PYTHONHASHSEED"]) == ("C.UTF-8", "UTC", "0")
+
+
+def test_ninja_is_wrapped_only_where_a_build_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = replace(PLACES, work=tmp_path)
+    places.wrappers.mkdir()
+    ninja = tmp_path / "environment/bin/ninja"
+    ninja.parent.mkdir(parents=True)
+    ninja.write_text("#!/bin/sh\n")
+    ninja.chmod(0o755)
+    for _ in range(2):
+        assert places.wrap_ninja(tmp_path / "environment") == {"FARM_NINJA": str(ninja)}
+        assert (places.wrappers / "ninja").exists()
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    assert places.wrap_ninja(tmp_path / "other") == {}
+    assert not (places.wrappers / "ninja").is_symlink(), "a project that looks for it must not find it"
+
+
+def test_whoever_asks_how_many_tasks_may_run_is_told_the_width() -> None:
+    own = made()
+    told = ["CMAKE_BUILD_PARALLEL_LEVEL", "CARGO_BUILD_JOBS", "FARM_JOBS", *TOLD_WIDTH]
+    assert {own[name] for name in told} == {"3"}
+    assert own["MAKEFLAGS"] == "-j3"

@@ -1,0 +1,95 @@
+"""A build keeps to its width, whatever runs its compilers: real build tools, from PyPI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.nodekit import WHEEL, Board, make_sdist
+
+pytestmark = pytest.mark.integration
+
+WIDTH = 2
+# What every task of a build does: says when it begins and ends, and takes long enough to be seen.
+TASK = """
+import sys, time
+log, name = sys.argv[1:]
+for what in ("+", "-"):
+    with open(log, "a") as file:
+        file.write(what + name + chr(10))
+    time.sleep(0.2)
+"""
+
+
+def most_at_once(log: Path) -> int:
+    """How many tasks ran side by side, at most."""
+    running = most = 0
+    for line in log.read_text().split():
+        running += 1 if line[0] == "+" else -1
+        most = max(most, running)
+    return most
+
+
+def pyproject(*requires: str) -> bytes:
+    text = f'[build-system]\nrequires = {list(requires)}\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    return text.encode()
+
+
+def backend(body: str) -> str:
+    """A backend that does something, then leaves a wheel."""
+    return f"""
+import os, pathlib, subprocess, sys
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+{body}
+    pathlib.Path(wheel_directory, "{WHEEL}").write_bytes(b"a wheel")
+    return "{WHEEL}"
+"""
+
+
+@pytest.mark.parametrize("jobs", ["", "-j1"])
+def test_ninja_runs_as_many_tasks_as_the_build_has_cores_or_as_the_project_says(
+    board: Board, tmp_path: Path, jobs: str
+) -> None:
+    log = tmp_path / "log"
+    edges = "".join(f"build out{number}: task\n name = {number}\n" for number in range(6))
+    rules = f"rule task\n command = python task.py {log} $name\n{edges}"
+    files = {
+        "pyproject.toml": pyproject("ninja"),
+        "task.py": TASK.encode(),
+        "build.ninja": rules.encode(),
+    }
+    sdist = make_sdist(
+        backend(f'    subprocess.run(["ninja", *{jobs.split()}], check=True)'), "demo-1.0", **files
+    )
+    assert board.build(sdist, width=WIDTH)["failure"] is None, board.log()
+    assert most_at_once(log) == (1 if jobs else WIDTH)
+
+
+@pytest.mark.parametrize(("environment", "at_once"), [({}, WIDTH), ({"DIST_EXTRA_CONFIG": ""}, 1)])
+def test_setuptools_builds_extensions_side_by_side_unless_the_recipe_has_them_one_by_one(
+    board: Board, tmp_path: Path, environment: dict[str, str], at_once: int
+) -> None:
+    log = tmp_path / "log"
+    setup = f"""
+import subprocess, sys
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+class Logged(build_ext):
+    def build_extension(self, extension):
+        subprocess.run([sys.executable, "task.py", {str(log)!r}, extension.name], check=True)
+
+setup(name="demo", ext_modules=[Extension(f"part{{n}}", ["part.c"]) for n in range(4)],
+      cmdclass={{"build_ext": Logged}})
+"""
+    files = {
+        "pyproject.toml": pyproject("setuptools"),
+        "task.py": TASK.encode(),
+        "setup.py": setup.encode(),
+    }
+    body = '    subprocess.run([sys.executable, "setup.py", "build_ext"], check=True)'
+    sdist = make_sdist(backend(body), "demo-1.0", **files)
+    result = board.build(sdist, width=WIDTH, environment=environment)
+    assert result["failure"] is None, board.log()
+    assert most_at_once(log) == at_once
