@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from farm.node import facts, forward, sandbox
+from farm.node import extensions, facts, forward, sandbox
 from farm.node.environment import (
     BuildSystem,
     Environments,
@@ -29,13 +29,12 @@ from farm.node.repair import Repair
 from farm.node.sandbox import SETTINGS, Room, take
 from farm.node.source import manifests, source_epoch, unpack
 from farm.node.supervise import Supervisor, say
-from farm.node.variables import OFFLINE, uses_download_cache, variables
+from farm.node.variables import OFFLINE, answers, uses_download_cache, variables, without_proxies
 from farm.node.vitals import fingerprint
 
 if TYPE_CHECKING:
     from pyproject_hooks import BuildBackendHookCaller
 
-ANSWER_S = 10
 HOOK = str(WRAPPERS / "hook")
 
 
@@ -177,15 +176,14 @@ class Build:
         if hosts and not self.open:
             inside, outside, hosts = forward.ways(hosts, self.at.work)
             self.supervisor.call([sys.executable, "-P", forward.__file__, *outside], self.at.work, {})
-        # Extensions side by side; files of one extension still come one after the other.
-        self.at.setuptools.write_text(f"[build_ext]\nparallel = {self.spec['width']}\n", encoding="utf-8")
+        width = int(str(self.spec["width"]))
         url, view = str(read_json(SETTINGS / "node.json").get("index") or ""), str(self.spec["python"])
         self.index = FarmIndex(url, self.at.cache / "index" / view, say, python_of(self.at.tools))
         own = self.spec["environment"]
         assert isinstance(own, dict)  # noqa: S101  # the controller validated the recipe
         return variables(
             self.at,
-            width=int(str(self.spec["width"])),
+            width=width,
             epoch=source_epoch(source),
             debug=bool(self.spec["debug"]),
             constraints=self.constraints,
@@ -194,6 +192,7 @@ class Build:
                 "FARM_FORWARDS": " ".join(inside),
                 **self.download_cache(),
                 **self.index.variables(),
+                **extensions.side_by_side(self.at, width),
                 **own,
             },
         )
@@ -280,7 +279,20 @@ class Build:
         dist = self.at.work / "dist"
         # meson-python's own choice is a new name each time, which projects write into what they install.
         settings = {"builddir": str(self.at.work / "meson")} if system.backend == "mesonpy" else None
-        self.hooks(source, system, environment).build_wheel(str(dist), settings)
+        hooks = self.hooks(source, system, environment)
+        try:
+            hooks.build_wheel(str(dist), settings)
+        except StepError as error:
+            if error.failure != "build" or not extensions.mixed_up(self.at, self.variables, source):
+                raise
+        if extensions.mixed_up(self.at, self.variables, source):
+            say("two extensions may share an object: all is built again, one extension after the other")
+            self.variables |= extensions.side_by_side(self.at, 1)
+            for folder in (self.at.work / "source", dist):
+                shutil.rmtree(folder)
+                folder.mkdir()
+            self.unpack()
+            hooks.build_wheel(str(dist), settings)
         try:
             wheels = take(dist, ".whl", self.taken / "built")
         except OSError as error:
@@ -372,22 +384,6 @@ class Build:
                 text = f"{error}; it wanted the network, which builds do not have (recipe key build_network)"
                 raise StepError("build", text) from error
             raise
-
-
-def answers(url: str) -> bool:
-    """Return whether a server answers with success."""
-    import urllib.request  # noqa: PLC0415  # slow to import on a board
-
-    try:
-        with urllib.request.urlopen(url, timeout=ANSWER_S) as response:  # noqa: S310  # provisioning wrote it
-            return bool(response.status == 200)  # noqa: PLR2004
-    except OSError:
-        return False
-
-
-def without_proxies(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return variables without the addresses of proxies, which may hold a password."""
-    return {name: value for name, value in variables.items() if not name.lower().endswith("_proxy")}
 
 
 def _list(value: object) -> list[object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ WRAPPERS = Path(__file__).with_name("wrappers")
 CACHE_AGE_S = 60 * 24 * 3600
 COMPILERS = tuple(
     f"{prefix}{name}"
-    for prefix in ("", "riscv64-linux-gnu-")
+    for prefix in ("", f"{os.uname().machine}-linux-gnu-")
     for name in ("gcc", "g++", "gcc-14", "g++-14", "cc", "c++")
 )
 
@@ -58,6 +59,11 @@ class Places:
     def setuptools(self) -> Path:
         """Settings for setuptools, which other programs do not read."""
         return self.work / "setuptools.cfg"
+
+    @property
+    def objects(self) -> Path:
+        """What setuptools compiled, as the compilers' wrapper notes it."""
+        return self.work / "objects"
 
     def wrap_ninja(self, environment: Path) -> dict[str, str]:
         """Stand in front of ninja, if a build in ``environment`` has one; returns the variables for that."""

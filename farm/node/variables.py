@@ -24,6 +24,7 @@ TOLD_WIDTH = (
     "OMP_NUM_THREADS",
 )
 CACHE_TIMEOUT_S = "180"
+ANSWER_S = 10
 CCACHE_SIZE = "500M"
 # What a path of the build is called in the output: the same on every board and in every attempt.
 OUTPUT_ROOT = "/build"
@@ -76,7 +77,6 @@ def variables(
         "MAKEFLAGS": f"-j{jobs}",
         "CMAKE_BUILD_PARALLEL_LEVEL": jobs,
         "CARGO_BUILD_JOBS": jobs,
-        "DIST_EXTRA_CONFIG": str(places.setuptools),
         **dict.fromkeys(("FARM_JOBS", *TOLD_WIDTH), jobs),
         "CARGO_HOME": str(places.cache / "cargo"),
         "FARM_COMPILED": str(places.compiled),
@@ -127,6 +127,22 @@ def _compiling(places: Places, *, debug: bool, distcc_hosts: str) -> dict[str, s
         result["FARM_CC_FLAGS"] += " -no-integrated-cpp"
         result |= {"CCACHE_PREFIX": "distcc"} if ccache else {"FARM_LAUNCHER": "distcc"}
     return result
+
+
+def without_proxies(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return variables without the addresses of proxies, which may hold a password."""
+    return {name: value for name, value in variables.items() if not name.lower().endswith("_proxy")}
+
+
+def answers(url: str) -> bool:
+    """Return whether a server answers with success."""
+    import urllib.request  # noqa: PLC0415  # slow to import on a board
+
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_S) as response:  # noqa: S310  # provisioning wrote it
+            return bool(response.status == 200)  # noqa: PLR2004
+    except OSError:
+        return False
 
 
 def uses_download_cache(url: str, cargo_home: Path) -> dict[str, str]:

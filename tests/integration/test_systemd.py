@@ -180,6 +180,24 @@ def test_an_attempt_is_a_unit_with_the_sessions_environment(place: BoardPlace) -
     assert environment == f"{place.board.ssh('echo $PATH', USER).strip()}|/home/{USER}"
 
 
+def test_who_takes_more_than_his_width_takes_it_from_nobody(board: Machine) -> None:
+    folder = "/var/tmp/shares"  # noqa: S108  # on the board
+    board.ssh(f"install -d -o {USER} {folder}")
+    script = f"""
+        touch {folder}/NAME; while [ ! -e {folder}/go ]; do sleep 0.1; done
+        for _ in 1 2 3 4; do (while [ ! -e {folder}/stop ]; do :; done) & done; wait
+        grep usage_usec /sys/fs/cgroup$(cut -d: -f3- /proc/self/cgroup)/cpu.stat
+    """
+    for name, shares in (("narrow", 1), ("wide", 3)):
+        board.start(name, script.replace("NAME", name), shares=shares)
+    until(lambda: board.ssh(f"ls {folder}").split() == ["narrow", "wide"], "both to wait")
+    board.ssh(f"touch {folder}/go; sleep 4; touch {folder}/stop")
+    ended = [board.ended(name)["result"] for name in ("narrow", "wide")]
+    narrow, wide = (int(board.log(name).split()[-1]) for name in ("narrow", "wide"))
+    assert ended == ["success", "success"]
+    assert 2 * narrow < wide < 4 * narrow, "three shares against one"
+
+
 def test_f25_an_eater_is_of_class_memory_and_its_neighbour_lives(place: BoardPlace) -> None:
     neighbour = started(place.executor(), shell("neighbour", "sleep 600"))
     # The shell hides how it ended: the kernel's count tells.

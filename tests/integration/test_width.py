@@ -93,3 +93,51 @@ setup(name="demo", ext_modules=[Extension(f"part{{n}}", ["part.c"]) for n in ran
     result = board.build(sdist, width=WIDTH, environment=environment)
     assert result["failure"] is None, board.log()
     assert most_at_once(log) == at_once
+
+
+@pytest.mark.parametrize(
+    ("sources", "variables", "again"),
+    [
+        (("number.c", "number.c"), {}, True),
+        (("one.c", "two.c"), {}, False),
+        # A compiler that nothing stands in front of.
+        (("one.c", "two.c"), {"CC": "/usr/bin/gcc"}, True),
+        # What the recipe says holds, and setuptools compiles the file twice, as it always did.
+        (("number.c", "number.c"), {"DIST_EXTRA_CONFIG": ""}, False),
+    ],
+)
+def test_extensions_that_may_share_an_object_are_built_again_one_by_one(
+    board: Board, sources: tuple[str, str], variables: dict[str, str], *, again: bool
+) -> None:
+    setup = f"""
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+class Plain(build_ext):
+    def get_export_symbols(self, extension):
+        return []
+
+setup(name="demo", cmdclass={{"build_ext": Plain}}, ext_modules=[
+    Extension("one", [{sources[0]!r}], define_macros=[("NUMBER", "1")]),
+    Extension("two", [{sources[1]!r}], define_macros=[("NUMBER", "2")]),
+])
+"""
+    body = """
+    import ctypes
+    subprocess.run([sys.executable, "setup.py", "build_ext", "--inplace"], check=True)
+    for name in ("one", "two"):
+        (built,) = pathlib.Path().glob(name + "*.so")
+        print(name, "is", ctypes.c_int.in_dll(ctypes.CDLL(str(built.resolve())), "number").value)
+"""
+    files = {
+        "pyproject.toml": pyproject("setuptools"),
+        "setup.py": setup.encode(),
+        **dict.fromkeys(("number.c", "one.c", "two.c"), b"int number = NUMBER;\n"),
+    }
+    sdist = make_sdist(backend(body), "demo-1.0", **files)
+    result = board.build(sdist, width=WIDTH, environment=variables)
+    log = board.log()
+    assert result["failure"] is None, log
+    assert log.rpartition("one is")[2].split()[:4] == ["1", "two", "is", "2"]
+    assert ("one extension after the other" in log) == again
+    assert log.count("one is") == (2 if again else 1)

@@ -150,8 +150,10 @@ def test_a_start_that_systemd_refuses_is_told_and_may_be_repeated(
     job: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = {"time_s": 10, "memory_bytes": 1 << 20, "processes": None}
-    order = Order(job.parents[1], job, job.parents[1], {"task": {"task": "command"}, "limits": limits})
-    assert units.limits(order) == unit.Limits(1 << 20, None, 10 + units.OVERTIME_S, units.GRACE_S)
+    order = Order(
+        job.parents[1], job, job.parents[1], {"task": {"task": "build", "width": 4}, "limits": limits}
+    )
+    assert units.limits(order) == unit.Limits(1 << 20, None, 4, 10 + units.OVERTIME_S, units.GRACE_S)
 
     def refuses(_name: str, _argv: Sequence[str], **options: object) -> bool:
         assert "SSH_CLIENT" not in str(options["environment"])
