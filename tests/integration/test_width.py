@@ -66,6 +66,24 @@ def test_ninja_runs_as_many_tasks_as_the_build_has_cores_or_as_the_project_says(
     assert most_at_once(log) == (1 if jobs else WIDTH)
 
 
+def test_meson_python_keeps_to_the_width(board: Board, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    targets = "".join(
+        f"custom_target('t{number}', output: 't{number}', capture: true, build_by_default: true,\n"
+        f"  command: [python, files('task.py'), '{log}', '{number}'])\n"
+        for number in range(6)
+    )
+    meson = f"project('demo', version: '1.0')\npython = import('python').find_installation()\n{targets}"
+    files = {
+        "pyproject.toml": b'[build-system]\nrequires = ["meson-python"]\nbuild-backend = "mesonpy"\n'
+        b'[project]\nname = "demo"\nversion = "1.0"\n',
+        "task.py": TASK.encode(),
+        "meson.build": meson.encode(),
+    }
+    board.build(make_sdist("", "demo-1.0", **files), width=WIDTH)
+    assert most_at_once(log) == WIDTH, board.log()
+
+
 @pytest.mark.parametrize(("environment", "at_once"), [({}, WIDTH), ({"DIST_EXTRA_CONFIG": ""}, 1)])
 def test_setuptools_builds_extensions_side_by_side_unless_the_recipe_has_them_one_by_one(
     board: Board, tmp_path: Path, environment: dict[str, str], at_once: int
