@@ -79,7 +79,7 @@ class Timed:
 
 def specs_of(requirements: Sequence[str]) -> list[JobSpec]:
     """Return the jobs of ``requirements`` as ``farm dispatch`` would make them."""
-    planned = service.plan(requirements, [PYTHON], Upstream(), force=True)
+    planned = service.plan(requirements, [PYTHON], Upstream(), REPOSITORY / "recipes", force=True)
     for item in planned:
         if item.error:
             raise item.error

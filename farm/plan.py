@@ -144,7 +144,8 @@ def choose(
         return Choice(name, version, python, build=False, reason=Reason.UPSTREAM_RISCV64, sdist=sdist)
     if sdist is None:
         raise UpstreamError(
-            f"{name} {version}: upstream has no sdist of it", hint="ask for a version that has one"
+            f"{name} {version}: upstream has no sdist of it",
+            hint=f"ask for a version that has one, or name its source in recipes/{name}.yml, key sdists",
         )
     reason = Reason.FORCED if force else Reason.NO_RISCV64_WHEEL
     return Choice(name, version, python, build=True, reason=reason, sdist=sdist)

@@ -18,7 +18,7 @@ import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidName, canonicalize_name
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -36,6 +36,7 @@ from farm.errors import InputError
 UNBUILT: Final = frozenset(
     {
         "reason",
+        "sdists",  # the archive's hash is part of a job's identity by itself
         "nodes",
         "exclude_nodes",
         "features",
@@ -116,6 +117,32 @@ Soname = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*\.so(\.[A-Z
 Mebibytes = Annotated[int, Field(gt=0)]
 
 
+def _version(value: str) -> str:
+    try:
+        return str(Version(value))
+    except InvalidVersion as error:
+        raise ValueError(f"not a version (PEP 440): {value!r}") from error
+
+
+class SourceArchive(BaseModel):
+    """Where the source of a version is that upstream has no sdist of, or not a good one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    url: Annotated[
+        str,
+        Field(pattern=r"^https?://[^\s/]+(/[^\s/?#]+)*/[A-Za-z0-9][A-Za-z0-9._+-]*\.(tar\.gz|zip)$"),
+    ]
+    """Of an archive with one top-level folder; its name ends the address."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    @property
+    def filename(self) -> str:
+        """The archive's name."""
+        return self.url.rpartition("/")[2]
+
+
 class KnownFailure(BaseModel):
     """Tests that fail on every machine (F16), of some versions of a project or of all."""
 
@@ -135,6 +162,9 @@ class Recipe(BaseModel):
     """What one project needs to be built; every field has a default that suits most projects."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    sdists: dict[Annotated[str, AfterValidator(_version)], SourceArchive] = {}
+    """Versions whose source is somewhere else than on the upstream index."""
 
     apt_packages: list[DebianPackage] = []
     """Debian packages (development headers, mostly) that must be on the board; provisioning installs them."""

@@ -60,14 +60,16 @@ class Run:
 
 
 def plan(
-    texts: Sequence[str], pythons: Sequence[Python], upstream: Upstream, *, force: bool = False
+    texts: Sequence[str], pythons: Sequence[Python], upstream: Upstream, recipes: Path, *, force: bool = False
 ) -> list[Planned]:
     """Decide for each requirement and Python what is to be built; an error concerns its requirement only."""
     planned: list[Planned] = []
     for requirement in parse_requirements(texts):
         for python in pythons:
             try:
-                choice = choose(requirement, upstream.project(requirement.name), python, force=force)
+                sdists = load_recipe(recipes, requirement.name).sdists
+                project = upstream.project(requirement.name).with_sdists(sdists)
+                choice = choose(requirement, project, python, force=force)
             except FarmError as error:
                 planned.append(Planned(str(requirement), python, None, error))
             else:

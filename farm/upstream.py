@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -35,6 +36,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from farm.errors import HashMismatchError, UpstreamError
+from farm.recipe import SourceArchive
 
 TIMEOUT_S: Final = 60
 _ABSENT: Final = frozenset({requests.codes.not_found, requests.codes.gone})
@@ -62,6 +64,18 @@ class UpstreamProject:
 
     name: str
     files: tuple[UpstreamFile, ...]
+
+    def with_sdists(self, sdists: Mapping[str, SourceArchive]) -> UpstreamProject:
+        """Return it with the sdists that a recipe names, by version; they replace upstream's own."""
+        own = {Version(version): archive for version, archive in sdists.items()}
+        kept = (file for file in self.files if file.is_wheel or file.version not in own)
+        added = (
+            UpstreamFile(
+                archive.filename, version, archive.url, archive.sha256, None, yanked=False, is_wheel=False
+            )
+            for version, archive in own.items()
+        )
+        return UpstreamProject(self.name, (*kept, *added))
 
 
 class Upstream:

@@ -82,7 +82,7 @@ def plan(
         texts += service.everything(
             read_fleet(inventory).require_index(), inventory, Paths.of(inventory, state)
         )
-    planned = service.plan(texts, pythons_of(python), client, force=force)
+    planned = service.plan(texts, pythons_of(python), client, recipes, force=force)
     if simulate:
         foreseen = service.foresee(
             service.jobs_of(planned, recipes),
@@ -133,7 +133,7 @@ def dispatch(
     texts = requirement_texts(requirements, file, needed=False)
     if everything:
         texts += service.everything(fleet.require_index(), inventory, paths)
-    planned = service.plan(texts, pythons_of(python), client, force=force)
+    planned = service.plan(texts, pythons_of(python), client, recipes, force=force)
     failed = [item.error for item in planned if item.error]
     for item in planned:
         if item.error:

@@ -14,6 +14,8 @@ from packaging.version import Version
 from requests.adapters import HTTPAdapter
 
 from farm.errors import HashMismatchError, UpstreamError
+from farm.plan import Python
+from farm.service import Planned, jobs_of, plan
 from farm.upstream import Upstream
 from tests.httpkit import Quiet, answering
 
@@ -110,6 +112,34 @@ def test_the_sdist_of_a_version(index: Index, tmp_path: Path) -> None:
     for name, version in (("demo", "3.0"), ("bare", "1.0")):
         with pytest.raises(UpstreamError, match=rf"has no sdist of {name} {version} with a sha256"):
             index.client.fetch_sdist(name, Version(version), tmp_path)
+
+
+def test_what_upstream_has_no_sdist_of_is_built_from_where_its_recipe_says(
+    index: Index, tmp_path: Path
+) -> None:
+    wheel = f"bare-2.0-cp313-cp313-manylinux_2_17_x86_64.whl#sha256={SHA256}"
+    index.content["/simple/bare/"] = ("text/html", f'<a href="/files/{wheel}">{wheel[:-72]}</a>'.encode())
+    index.content["/src/bare-v2.0.tar.gz"] = ("application/gzip", SDIST)
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+
+    def planned() -> Planned:
+        (item,) = plan(["Bare"], [Python("cp313")], index.client, recipes)
+        return item
+
+    error = planned().error
+    assert error is not None
+    assert "no sdist" in error.message
+    assert "recipes/bare.yml, key sdists" in error.hint
+    recipe = recipes / "bare.yml"
+    recipe.write_text(f"sdists: {{'2.0': {{url: '{index.url}/src/bare-v2.0.tar.gz', sha256: {SHA256}}}}}\n")
+    (spec,) = jobs_of([planned()], recipes)
+    source = index.client.fetch(spec.sdist_url, spec.sdist_filename, spec.sdist_sha256, tmp_path / "sdists")
+    assert (source.name, source.read_bytes()) == ("bare-v2.0.tar.gz", SDIST)
+    recipe.write_text("sdists: {'2.0': {}}\n")
+    error = planned().error
+    assert error is not None
+    assert "bare.yml:1: sdists" in error.message
 
 
 def kept(directory: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 
 from farm.errors import InputError, UpstreamError
 from farm.plan import JobSpec, Python, Reason, choose, job_spec, parse_requirements
-from farm.recipe import DEFAULT, Recipe
+from farm.recipe import DEFAULT, Recipe, SourceArchive
 from tests.unit.plankit import CP313, choice, offered, project, spec
 
 SDIST = "demo-1.0.tar.gz"
@@ -118,6 +118,23 @@ def test_what_can_not_be_built_is_an_upstream_error(
     with pytest.raises(UpstreamError, match=message) as caught:
         choice(wanted, *files)
     assert hint in caught.value.hint
+
+
+def test_a_recipe_says_where_sources_are_and_its_word_counts() -> None:
+    archive = SourceArchive(url="https://x.test/src/Demo-v1.0.tar.gz", sha256="cd" * 32)
+    for files in ([X86], [X86, SDIST]):
+        upstream = project(*files).with_sdists({"1.0": archive, "0.9": archive})
+        found = choose(Requirement("demo"), upstream, CP313)
+        job = job_spec(found, DEFAULT)
+        assert (job.sdist_filename, job.sdist_url) == ("Demo-v1.0.tar.gz", archive.url)
+        assert job.sdist_sha256 == "cd" * 32
+        assert str(choose(Requirement("demo==0.9"), upstream, CP313).version) == "0.9"
+
+
+def test_a_recipe_s_source_makes_no_pure_project_native() -> None:
+    archive = SourceArchive(url="https://x.test/demo.zip", sha256="cd" * 32)
+    upstream = project("demo-1.0-py3-none-any.whl").with_sdists({"1.0": archive})
+    assert choose(Requirement("demo"), upstream, CP313).reason is Reason.PURE
 
 
 def test_an_sdist_without_hash_is_refused() -> None:

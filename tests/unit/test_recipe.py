@@ -75,13 +75,19 @@ KNOWN = "test_command: pytest\nknown_failures:\n"
         ("libraries_of: {torch: []}\n", ":1: libraries_of", "at least 1 item"),
         ("libraries_of: {a: [libx.so], b: [libx.so]}\n", ":1: libraries_of", "libx.so: from one project"),
         ("system_libraries: {x.so: y}\nlibraries_of: {a: [x.so]}\n", ":2: libraries_of", "x.so: from one"),
+        ("sdists: {'1.0': {url: 'https://x.test/a.zip', sha256: AB}}\n", ":1: sdists", "pattern"),
+        ("sdists: {'1.0': {url: 'file:///etc/a.zip', sha256: HASH}}\n", ":1: sdists", "pattern"),
+        ("sdists: {'1.0': {url: 'https://x.test/-a.zip', sha256: HASH}}\n", ":1: sdists", "pattern"),
+        ("sdists: {'1.0': {url: 'https://x.test/a.git', sha256: HASH}}\n", ":1: sdists", "pattern"),
+        ("sdists: {one: {url: 'https://x.test/a.zip', sha256: HASH}}\n", ":1: sdists", "not a version"),
+        ("sdists: {1.0: {url: 'https://x.test/a.zip', sha256: HASH}}\n", ":1: sdists", "valid string"),
         ("import_skip: [a]\n", ":1: import_skip", "valid dictionary"),
         ("import_skip: {a b: x}\n", ":1: import_skip", "pattern"),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_file_and_line(text: str, where: str, what: str) -> None:
     with pytest.raises(InputError) as caught:
-        parse_recipe(text, PATH)
+        parse_recipe(text.replace("HASH", "ab" * 32), PATH)
     assert where in caught.value.message
     assert what in caught.value.message
     assert "\n" not in caught.value.message
@@ -159,6 +165,8 @@ def test_f16_known_failures_are_for_pytest(command: str) -> None:
 
 
 UNBUILT: dict[str, object] = {
+    # A job has the hash of its source by itself.
+    "sdists": {"1.0": {"url": "https://x.test/demo-v1.tar.gz", "sha256": "ab" * 32}},
     "test_command": ["pytest"],
     "test_requires": ["pytest"],
     "test_timeout_s": 1,
@@ -234,6 +242,7 @@ def test_all_else_changes_the_digest(change: dict[str, object]) -> None:
         "apt_packages",
         "build_constraints",
         "build_network",
+        "sdists",
         "system_libraries",
         "libraries_of",
         "debug",
