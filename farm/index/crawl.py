@@ -47,6 +47,9 @@ _UNREADABLE: Final = (
 )
 
 
+_NO_ROOT: Final = "is it the page of an index that lists its projects? Mostly its address ends with /simple/"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something the index promises and does not keep."""
@@ -164,11 +167,14 @@ class _Crawl:
             return set()
         as_json = self.json_page(url)
         try:
-            names = IndexPage.from_html(response.content).projects
+            root = IndexPage.from_html(response.content)
+            names = root.projects
+            if not names and root.repository_version is None:
+                self.problem(url, f"lists no project; {_NO_ROOT}")
             if as_json is not None and IndexPage.from_json_data(as_json.json()).projects != names:
                 self.problem(url, "HTML and JSON list other projects")
         except _UNREADABLE as error:
-            self.problem(url, f"unreadable page: {error}")
+            self.problem(url, f"unreadable page: {_first_line(error)}; {_NO_ROOT}")
             return set()
         for name in names:
             if name != canonicalize_name(name):
@@ -187,7 +193,7 @@ class _Crawl:
             if as_json is not None:
                 status = self.compare(url, project, links, as_json)
         except _UNREADABLE as error:
-            self.problem(url, f"unreadable page: {error}")
+            self.problem(url, f"unreadable page: {_first_line(error)}")
             return
         if not links and status != ProjectStatus.QUARANTINED:
             self.problem(url, "lists no file")
@@ -336,6 +342,10 @@ def _cause(error: requests.RequestException) -> str:
     if error.response is not None:
         return f"HTTP status {error.response.status_code}"
     return f"can't be read ({type(error).__name__})"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _asked(error: requests.RequestException, url: str) -> str:

@@ -79,6 +79,24 @@ def test_f09_link_to_another_host(url: str, tree: IndexTree) -> None:
     assert "served nothing" in causes(result), "what was published must be served by this host"
 
 
+def test_what_is_no_index_is_not_found_well(url: str, tree: IndexTree) -> None:
+    home = url.removesuffix("simple/")
+    (tree.root / "index.html").write_text("<html><body>Hello</body></html>")
+    assert "lists no project; is it the page of an index" in causes(run(home))
+    (tree.root / "index.json").write_text('{"what": "a web site"}')
+    problem = run(home).problems[-1]
+    assert "unreadable page" in problem.cause
+    assert "ends with /simple/" in problem.cause
+    assert "\n" not in problem.cause
+
+
+def test_an_index_without_projects_is_well(tmp_path: Path) -> None:
+    tree = IndexTree(tmp_path / "empty")
+    build_index(tree)
+    with serving_folder(tree.root) as empty:
+        assert run(f"{empty}/simple/").ok
+
+
 def test_f15_published_files_must_be_served(url: str, tree: IndexTree) -> None:
     assert "is not listed" in causes(run(url, ["missing"]))
     result = run(url, None, **{"demo-1.1-py3-none-any.whl": "0" * 64})
