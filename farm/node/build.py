@@ -23,18 +23,19 @@ from farm.node.environment import (
 from farm.node.failure import NO_NETWORK, StepError
 from farm.node.farm_index import FarmIndex
 from farm.node.files import Json, artifacts, read_json, sha256_of, write_json
-from farm.node.places import WRAPPERS, Places, claim, forget_old_caches, held, make_folders
+from farm.node.places import WRAPPERS, Places, claim, forget_old_caches, held, make_folders, wrap_ninja
 from farm.node.record import build_record
 from farm.node.repair import Repair
 from farm.node.sandbox import SETTINGS, Room, take
 from farm.node.source import manifests, source_epoch, unpack
 from farm.node.supervise import Supervisor, say
-from farm.node.variables import OFFLINE, answers, uses_download_cache, variables, without_proxies
+from farm.node.variables import OFFLINE, uses_download_cache, variables, without_proxies
 from farm.node.vitals import fingerprint
 
 if TYPE_CHECKING:
     from pyproject_hooks import BuildBackendHookCaller
 
+ANSWER_S = 10
 HOOK = str(WRAPPERS / "hook")
 
 
@@ -192,7 +193,7 @@ class Build:
                 "FARM_FORWARDS": " ".join(inside),
                 **self.download_cache(),
                 **self.index.variables(),
-                **extensions.side_by_side(self.at, width),
+                **extensions.side_by_side(self.at, width, own),
                 **own,
             },
         )
@@ -250,7 +251,7 @@ class Build:
                 "node", f"{self.at.tools} has no pyproject_hooks; run `farm provision`"
             ) from error
 
-        path, ninja = self.at.search_path(environment), self.at.wrap_ninja(environment)
+        path, ninja = self.at.search_path(environment), wrap_ninja(self.at, environment)
         room = Room(
             (self.at.work, self.answers, *self.at.reused, *(self.at.fetched if self.open else ())),
             (self.at.cache,),
@@ -283,11 +284,11 @@ class Build:
         try:
             hooks.build_wheel(str(dist), settings)
         except StepError as error:
-            if error.failure != "build" or not extensions.mixed_up(self.at, self.variables, source):
+            if error.failure != "build" or not extensions.mixed_up(self.at, self.variables):
                 raise
-        if extensions.mixed_up(self.at, self.variables, source):
+        if extensions.mixed_up(self.at, self.variables):
             say("two extensions may share an object: all is built again, one extension after the other")
-            self.variables |= extensions.side_by_side(self.at, 1)
+            self.variables |= extensions.side_by_side(self.at, 1, {})
             for folder in (self.at.work / "source", dist):
                 shutil.rmtree(folder)
                 folder.mkdir()
@@ -384,6 +385,17 @@ class Build:
                 text = f"{error}; it wanted the network, which builds do not have (recipe key build_network)"
                 raise StepError("build", text) from error
             raise
+
+
+def answers(url: str) -> bool:
+    """Return whether a server answers with success."""
+    import urllib.request  # noqa: PLC0415  # slow to import on a board
+
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_S) as response:  # noqa: S310  # provisioning wrote it
+            return bool(response.status == 200)  # noqa: PLR2004
+    except OSError:
+        return False
 
 
 def _list(value: object) -> list[object]:

@@ -8,30 +8,28 @@ one that was compiled for the other, by other macros. The compilers' wrapper not
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from farm.node.places import Places
 
+# What names another compiler, which has no wrapper: what it does would not be noticed.
+COMPILERS = frozenset({"CC", "CXX"})
 
-def side_by_side(places: Places, extensions: int) -> dict[str, str]:
+
+def side_by_side(places: Places, width: int, own: Mapping[str, str]) -> dict[str, str]:
     """Tell setuptools how many extensions it may build at once; returns the variables for that.
 
-    Files of one extension are never compiled side by side, nor is anything before setuptools 65.5.
+    Files of one extension are never compiled side by side, nor is anything before setuptools 65.5. ``own`` is
+    what the recipe adds to the variables.
     """
-    places.setuptools.write_text(f"[build_ext]\nparallel = {extensions}\n", encoding="utf-8")
+    extensions = 1 if COMPILERS & own.keys() else width
+    places.setuptools_config.write_text(f"[build_ext]\nparallel = {extensions}\n", encoding="utf-8")
     return {
-        "DIST_EXTRA_CONFIG": str(places.setuptools),
+        "DIST_EXTRA_CONFIG": str(places.setuptools_config),
         "FARM_OBJECTS": str(places.objects) if extensions > 1 else "",
     }
 
 
-def mixed_up(places: Places, variables: Mapping[str, str], source: Path) -> bool:
-    """Return whether an extension may have an object that was made for another one.
-
-    That is so, too, where a compiler that has no wrapper made them.
-    """
-    if not variables["FARM_OBJECTS"] or variables["DIST_EXTRA_CONFIG"] != str(places.setuptools):
-        return False
-    if places.objects.exists():
-        return (places.objects / "twice").exists()
-    return any(source.glob("build/temp.*/**/*.o"))
+def mixed_up(places: Places, variables: Mapping[str, str]) -> bool:
+    """Return whether an extension may have an object that was made for another one."""
+    parallel = variables["FARM_OBJECTS"] and variables["DIST_EXTRA_CONFIG"] == str(places.setuptools_config)
+    return bool(parallel) and (places.objects / "twice").exists()

@@ -34,9 +34,10 @@ class Places:
 
     def search_path(self, environment: Path) -> str:
         """Return PATH for a build in ``environment``: wrapped compilers come first."""
-        return f"{self.wrappers}:{self._unwrapped(environment)}"
+        return f"{self.wrappers}:{self.unwrapped_path(environment)}"
 
-    def _unwrapped(self, environment: Path) -> str:
+    def unwrapped_path(self, environment: Path) -> str:
+        """Return the same without what stands in front of programs."""
         return f"{environment}/bin:{self.tools}/bin:/usr/local/bin:/usr/bin:/bin"
 
     @property
@@ -56,24 +57,14 @@ class Places:
         return self.work / "wrappers"
 
     @property
-    def setuptools(self) -> Path:
-        """Settings for setuptools, which other programs do not read."""
+    def setuptools_config(self) -> Path:
+        """What setuptools is told; other programs do not read it."""
         return self.work / "setuptools.cfg"
 
     @property
     def objects(self) -> Path:
         """What setuptools compiled, as the compilers' wrapper notes it."""
         return self.work / "objects"
-
-    def wrap_ninja(self, environment: Path) -> dict[str, str]:
-        """Stand in front of ninja, if a build in ``environment`` has one; returns the variables for that."""
-        wrapper = self.wrappers / "ninja"
-        wrapper.unlink(missing_ok=True)
-        ninja = shutil.which("ninja", path=self._unwrapped(environment))
-        if ninja is None:
-            return {}
-        wrapper.symlink_to(WRAPPERS / "ninja")
-        return {"FARM_NINJA": ninja}
 
     @property
     def sccache(self) -> Path:
@@ -95,6 +86,20 @@ def make_folders(places: Places) -> None:
     for name in COMPILERS:
         if Path("/usr/bin", name).exists():
             (places.wrappers / name).symlink_to(WRAPPERS / "compiler")
+
+
+def wrap_ninja(places: Places, environment: Path) -> dict[str, str]:
+    """Stand in front of ninja, if a build in ``environment`` has one; returns the variables for that.
+
+    A project that looks for ninja and finds none must not find the wrapper.
+    """
+    wrapper = places.wrappers / "ninja"
+    wrapper.unlink(missing_ok=True)
+    ninja = shutil.which("ninja", path=places.unwrapped_path(environment))
+    if ninja is None:
+        return {}
+    wrapper.symlink_to(WRAPPERS / "ninja")
+    return {"FARM_NINJA": ninja}
 
 
 def forget_old_caches(folder: Path) -> None:

@@ -44,9 +44,6 @@ COMMAND_S = 20
 # oom_score_adj: a user's manager and what it starts can't go below 100, and anybody may go up, to 1000.
 SUPERVISOR_OOM_SCORE = 100
 EXPENDABLE_OOM_SCORE = 1000
-# systemd.resource-control(5): from 1 to 10000. What has no weight of its own, as a login, has 100.
-WEIGHT_OF_SHARE = 10
-MOST_WEIGHT = 10_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,180}")
 # systemd sets the three variables (systemd.exec(5)); the cgroup is still there, and empty but for this shell.
 RECORD = """
@@ -83,7 +80,7 @@ class Limits:
     memory_bytes: int | None = None
     processes: int | None = None
     # Shares of the processors, against other units; nothing is kept from a unit while nobody else wants it.
-    shares: int | None = None
+    shares: int = 1
     runtime_s: float | None = None
     # Between the request to end and SIGKILL: long enough to write a result on a slow card.
     grace_s: float = 15
@@ -198,6 +195,8 @@ def _properties(log: Path, cwd: Path, record: Path, limits: Limits) -> dict[str,
         # Counted even where nothing is limited.
         "MemoryAccounting": "yes",
         "TasksAccounting": "yes",
+        # From 1 to 10000 (systemd.resource-control(5)), and against other units of the farm alone.
+        "CPUWeight": limits.shares,
     }
     if limits.memory_bytes is not None:
         properties["MemoryMax"] = limits.memory_bytes
@@ -205,8 +204,6 @@ def _properties(log: Path, cwd: Path, record: Path, limits: Limits) -> dict[str,
         properties["MemorySwapMax"] = 0
     if limits.processes is not None:
         properties["TasksMax"] = limits.processes
-    if limits.shares is not None:
-        properties["CPUWeight"] = min(MOST_WEIGHT, limits.shares * WEIGHT_OF_SHARE)
     if limits.runtime_s is not None:
         properties["RuntimeMaxSec"] = limits.runtime_s
     return properties

@@ -81,7 +81,7 @@ def limits(order: Order) -> unit.Limits:
         memory_bytes=int(order.limit("memory_bytes")) or None,
         processes=int(order.limit("processes")) or None,
         # Who does not keep to its width, as a setup.py that counts the board's cores, is to cost itself only.
-        shares=int(str(order.task.get("width") or 0)) or None,
+        shares=int(str(order.task.get("width", 1))),
         runtime_s=order.limit("time_s") + OVERTIME_S,
         grace_s=GRACE_S,
     )

@@ -14,17 +14,19 @@ from farm.node.places import WRAPPERS, Places
 from farm.node.process import MARK
 from farm.node.sandbox import write_new
 
-# What else asks for a number of parallel tasks, and not told one takes one for each core of the board:
-# numpy.distutils, torch's extensions, grpcio's setup.py, Go, and `nproc` and OpenMP.
-TOLD_WIDTH = (
+# What asks for a number of parallel tasks, and not told one takes one for each core of the board: CMake,
+# cargo, numpy.distutils, torch's extensions, grpcio's setup.py, Go, OpenMP and `nproc`; ninja's wrapper.
+WIDTH_VARIABLES = (
+    "CMAKE_BUILD_PARALLEL_LEVEL",
+    "CARGO_BUILD_JOBS",
     "NPY_NUM_BUILD_JOBS",
     "MAX_JOBS",
     "GRPC_PYTHON_BUILD_EXT_COMPILER_JOBS",
     "GOMAXPROCS",
     "OMP_NUM_THREADS",
+    "FARM_JOBS",
 )
 CACHE_TIMEOUT_S = "180"
-ANSWER_S = 10
 CCACHE_SIZE = "500M"
 # What a path of the build is called in the output: the same on every board and in every attempt.
 OUTPUT_ROOT = "/build"
@@ -55,7 +57,6 @@ def variables(
         distcc_hosts: DISTCC_HOSTS, or empty.
         own: what the recipe adds.
     """
-    jobs = str(width)
     # LC_ALL is set below; what else a login says of its locale would only differ from board to board.
     passed = (name for name in os.environ if KEPT.fullmatch(name) and not name.startswith("LC_"))
     result = {name: os.environ[name] for name in passed}
@@ -74,10 +75,8 @@ def variables(
         "UV_NO_PROGRESS": "1",
         "UV_SYSTEM_CERTS": "1",
         "UV_PYTHON_DOWNLOADS": "never",
-        "MAKEFLAGS": f"-j{jobs}",
-        "CMAKE_BUILD_PARALLEL_LEVEL": jobs,
-        "CARGO_BUILD_JOBS": jobs,
-        **dict.fromkeys(("FARM_JOBS", *TOLD_WIDTH), jobs),
+        "MAKEFLAGS": f"-j{width}",
+        **dict.fromkeys(WIDTH_VARIABLES, str(width)),
         "CARGO_HOME": str(places.cache / "cargo"),
         "FARM_COMPILED": str(places.compiled),
         **_compiling(places, debug=debug, distcc_hosts=distcc_hosts),
@@ -132,17 +131,6 @@ def _compiling(places: Places, *, debug: bool, distcc_hosts: str) -> dict[str, s
 def without_proxies(variables: Mapping[str, str]) -> dict[str, str]:
     """Return variables without the addresses of proxies, which may hold a password."""
     return {name: value for name, value in variables.items() if not name.lower().endswith("_proxy")}
-
-
-def answers(url: str) -> bool:
-    """Return whether a server answers with success."""
-    import urllib.request  # noqa: PLC0415  # slow to import on a board
-
-    try:
-        with urllib.request.urlopen(url, timeout=ANSWER_S) as response:  # noqa: S310  # provisioning wrote it
-            return bool(response.status == 200)  # noqa: PLR2004
-    except OSError:
-        return False
 
 
 def uses_download_cache(url: str, cargo_home: Path) -> dict[str, str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from farm.node.places import Places
-from farm.node.variables import TOLD_WIDTH, uses_download_cache, variables
+from farm.node.places import Places, wrap_ninja
+from farm.node.variables import WIDTH_VARIABLES, uses_download_cache, variables
 
 PLACES = Places(Path("/node/work/demo-cp313"), Path("/node/cache/demo"), Path("/opt/tools"))
 
@@ -105,15 +105,14 @@ def test_ninja_is_wrapped_only_where_a_build_has_one(tmp_path: Path, monkeypatch
     ninja.write_text("#!/bin/sh\n")
     ninja.chmod(0o755)
     for _ in range(2):
-        assert places.wrap_ninja(tmp_path / "environment") == {"FARM_NINJA": str(ninja)}
+        assert wrap_ninja(places, tmp_path / "environment") == {"FARM_NINJA": str(ninja)}
         assert (places.wrappers / "ninja").exists()
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    assert places.wrap_ninja(tmp_path / "other") == {}
+    assert wrap_ninja(places, tmp_path / "other") == {}
     assert not (places.wrappers / "ninja").is_symlink(), "a project that looks for it must not find it"
 
 
 def test_whoever_asks_how_many_tasks_may_run_is_told_the_width() -> None:
     own = made()
-    told = ["CMAKE_BUILD_PARALLEL_LEVEL", "CARGO_BUILD_JOBS", "FARM_JOBS", *TOLD_WIDTH]
-    assert {own[name] for name in told} == {"3"}
+    assert {own[name] for name in WIDTH_VARIABLES} == {"3"}
     assert own["MAKEFLAGS"] == "-j3"
