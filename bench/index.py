@@ -292,13 +292,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     counts = (1_000, 5_000) if chosen.small else (20_000, 100_000)
     memory = RAM if RAM.is_dir() else None
     with dumb_pypi() as program, tempfile.TemporaryDirectory(prefix="wheelfarm-bench-", dir=memory) as folder:
-        small, large = Path(folder, "small"), Path(folder, "large")
-        rounds = (
-            measure(small, counts[0], chosen.rounds, program),
-            measure(large, counts[1], chosen.rounds, program),
-        )
-        result = figures(*rounds)
-        result["plus_one_100k_vs_20k"] = in_turns(small, large, chosen.rounds)
+        roots = Path(folder, "small"), Path(folder, "large")
+        sizes = zip(roots, counts, strict=True)
+        result = figures(*(measure(root, count, chosen.rounds, program) for root, count in sizes))
+        result["plus_one_100k_vs_20k"] = in_turns(*roots, chosen.rounds)
     result |= served.measure().figures()
     show(Console(stderr=chosen.json), result, GOALS)
     if chosen.json:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 from packaging.requirements import Requirement
@@ -17,6 +18,7 @@ from farm.hosted import hosted_projects
 from farm.index import IndexTree
 from farm.index.model import ProjectStatus
 from farm.plan import Python, Reason, choose, runs_on
+from farm.recipe import load_recipe
 from farm.upstream import Upstream, UpstreamProject
 from farm.wheel_name import WheelName, parse_name
 
@@ -64,7 +66,9 @@ class Unknown:
     error: FarmError
 
 
-def look(tree: IndexTree, pythons: Sequence[Python], upstream: Upstream) -> tuple[list[Item], list[Unknown]]:
+def look(
+    tree: IndexTree, pythons: Sequence[Python], upstream: Upstream, recipes: Path
+) -> tuple[list[Item], list[Unknown]]:
     """Ask upstream about all hosted projects; without ``pythons``, for those that there are wheels for."""
     projects = [it for it in hosted_projects(tree) if it.kept_up]
     wheels = [parse_name(path.name) for it in projects for path in it.wheels]
@@ -73,7 +77,8 @@ def look(tree: IndexTree, pythons: Sequence[Python], upstream: Upstream) -> tupl
 
     def ask(project: str) -> list[Item] | Unknown:
         try:
-            return news_of(project, hosted[project], upstream.project(project))
+            sdists = load_recipe(recipes, project).sdists
+            return news_of(project, hosted[project], upstream.project(project, sdists))
         except FarmError as error:
             return Unknown(project, error)
 

@@ -33,14 +33,14 @@ def trial_of_other(
 ) -> Trial:
     """Return the trial of a wheel that no job of this farm built; ``index_url`` has what it depends on.
 
-    The tests that a recipe takes from an sdist come from upstream's of the same version. Where that can't be
+    The tests that a recipe takes from an sdist come from that of the same version. Where that can't be
     had, they are not run, and the verdicts say why: a wheel may be of a project that upstream has never seen.
     """
     sdist, why = None, ""
     if recipe.test_sources:
         try:
             name = parse_name(wheel.name)
-            sdist = upstream.fetch_sdist(name.project, name.version, sdists)
+            sdist = upstream.fetch_sdist(name.project, name.version, sdists, recipe.sdists)
         except FarmError as error:
             why = error.message
     return Trial(wheel, index_url, recipe, beside=beside, sdist=sdist, no_sdist=why, packages=packages)
@@ -66,7 +66,8 @@ def vet(
         if room is not None and may_be_staged(report):
             others = tuple(other for other in wheels if other != wheel)
             trial = trial_of_other(
-                *(wheel, recipe),
+                wheel,
+                recipe,
                 index_url=index.simple_url,
                 upstream=upstream,
                 sdists=paths.sdists,

@@ -65,10 +65,13 @@ def plan(
     """Decide for each requirement and Python what is to be built; an error concerns its requirement only."""
     planned: list[Planned] = []
     for requirement in parse_requirements(texts):
+        try:
+            project = upstream.project(requirement.name, load_recipe(recipes, requirement.name).sdists)
+        except FarmError as error:
+            planned += [Planned(str(requirement), python, None, error) for python in pythons]
+            continue
         for python in pythons:
             try:
-                sdists = load_recipe(recipes, requirement.name).sdists
-                project = upstream.project(requirement.name).with_sdists(sdists)
                 choice = choose(requirement, project, python, force=force)
             except FarmError as error:
                 planned.append(Planned(str(requirement), python, None, error))

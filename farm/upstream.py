@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import urljoin
 
@@ -41,6 +42,7 @@ from farm.recipe import SourceArchive
 TIMEOUT_S: Final = 60
 _ABSENT: Final = frozenset({requests.codes.not_found, requests.codes.gone})
 _CHUNK: Final = 1 << 20
+_NO_SDISTS: Final[Mapping[str, SourceArchive]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,8 @@ class Upstream:
         """Its ``/simple/`` URL."""
         return self._simple.endpoint
 
-    def project(self, name: str) -> UpstreamProject:
-        """Return what the index offers of ``name``.
+    def project(self, name: str, sdists: Mapping[str, SourceArchive] = _NO_SDISTS) -> UpstreamProject:
+        """Return what the index offers of ``name``, with the ``sdists`` of its recipe in place of its own.
 
         Raises:
             UpstreamError: there is no such project, or the index can't be reached.
@@ -110,16 +112,23 @@ class Upstream:
             ) from error
         base = self._simple.get_project_url(normalised)
         files = (_understood(package, base) for package in page.packages)
-        return UpstreamProject(normalised, tuple(file for file in files if file is not None))
+        offered = UpstreamProject(normalised, tuple(file for file in files if file is not None))
+        return offered.with_sdists(sdists)
 
-    def fetch_sdist(self, name: str, version: Version, directory: Path) -> Path:
-        """Download the sdist of a version into ``directory``, checked by the sha256 that the index promises.
+    def fetch_sdist(
+        self,
+        name: str,
+        version: Version,
+        directory: Path,
+        sdists: Mapping[str, SourceArchive] = _NO_SDISTS,
+    ) -> Path:
+        """Download the sdist of a version into ``directory``, checked by its sha256; see ``project``.
 
         Raises:
             UpstreamError: the index has no sdist of it, or promises no sha256, or can't be read.
             HashMismatchError: the bytes are not the promised ones.
         """
-        for file in self.project(name).files:
+        for file in self.project(name, sdists).files:
             if file.version == version and not file.is_wheel and file.sha256 is not None:
                 return self.fetch(file.url, file.filename, file.sha256, directory)
         raise UpstreamError(

@@ -120,13 +120,14 @@ def outdated(
     python: Pythons = None,
     inventory: Inventory = INVENTORY,
     state: State_ = None,
+    recipes: Recipes = RECIPES,
     upstream: UpstreamUrl = PYPI,
     as_json: AsJson = False,
 ) -> None:
     """List new upstream versions of what is hosted, and what upstream now ships for riscv64 itself."""
     tree = IndexTree(Paths.of(inventory, state).tree)
     pythons = [Python.parse(text) for text in python or ()]
-    items, unknown = outdating.look(tree, pythons, Upstream(upstream))
+    items, unknown = outdating.look(tree, pythons, Upstream(upstream), recipes)
     todo = outdating.commands(items)
     if as_json:
         errors = [{"project": it.project, "error": it.error.message, "hint": it.error.hint} for it in unknown]

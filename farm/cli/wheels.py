@@ -99,7 +99,8 @@ def verify(
         report = verify_wheel(wheel, allow=Allowances.of(recipe), packages=packages)
         if run:
             trial = trial_of_other(
-                *(wheel, recipe),
+                wheel,
+                recipe,
                 index_url=index_url,
                 upstream=Upstream(upstream),
                 sdists=paths.sdists,

@@ -62,11 +62,11 @@ class Streak:
         A job that another node failed, too, says nothing against this one, unless that was that node's
         fault; and one that was given back so often that three bad nodes can't explain it says nothing, too.
         """
-        others = {node for failure in so_far if failure is not Failure.NODE for node in so_far[failure]}
+        failed_it = {node for failure in so_far if failure is not Failure.NODE for node in so_far[failure]}
         given_back = sum(so_far.get(Failure.NODE, {}).values())
         if seconds >= FAST_S:
             self.succeeded()
-        elif len(others) <= 1 and given_back < NODE_TRIES and job_id not in self.jobs:
+        elif len(failed_it) <= 1 and given_back < NODE_TRIES and job_id not in self.jobs:
             self.jobs.append(job_id)
         return len(self.jobs) >= (1 if self._doubted else FAST_IN_A_ROW)
 

@@ -45,9 +45,7 @@ _UNREADABLE: Final = (
     KeyError,
     TypeError,
 )
-
-
-_NO_ROOT: Final = "is it the page of an index that lists its projects? Mostly its address ends with /simple/"
+_NO_ROOT: Final = "give the address of an index's list of projects, which mostly ends with /simple/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +168,11 @@ class _Crawl:
             root = IndexPage.from_html(response.content)
             names = root.projects
             if not names and root.repository_version is None:
-                self.problem(url, f"lists no project; {_NO_ROOT}")
+                self.problem(url, f"lists no project: {_NO_ROOT}")
             if as_json is not None and IndexPage.from_json_data(as_json.json()).projects != names:
                 self.problem(url, "HTML and JSON list other projects")
         except _UNREADABLE as error:
-            self.problem(url, f"unreadable page: {_first_line(error)}; {_NO_ROOT}")
+            self.problem(url, f"unreadable page: {_first_line(error)}: {_NO_ROOT}")
             return set()
         for name in names:
             if name != canonicalize_name(name):

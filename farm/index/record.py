@@ -66,16 +66,17 @@ def read_record(folder: Path, project: str) -> Record | None:
     """Read a project's record; None if there is none. Raises PublishError at one that makes no sense."""
     path = folder / f"{project}.json"
     try:
-        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+        head, *rest = (json.loads(line) for line in path.read_bytes().splitlines())
         # Indexes of an earlier version have all in one line.
-        return _record(canonicalize_name(project), lines[0], lines[-1].get("files", lines[-1]))
+        (files,) = rest or (head["files"],)
+        return _record(canonicalize_name(project), head, files)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise PublishError(
             f"{path}: {error.strerror}", hint="check the index directory's permissions"
         ) from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         hint = "restore it from a backup; without it, upload times are made anew and yanks are lost"
         raise PublishError(f"{path}: not a record of the index", hint=hint) from error
 

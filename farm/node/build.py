@@ -21,7 +21,7 @@ from farm.node.environment import (
     python_of,
 )
 from farm.node.failure import NO_NETWORK, StepError
-from farm.node.farm_index import FarmIndex
+from farm.node.farm_index import TIMEOUT_S, FarmIndex
 from farm.node.files import Json, artifacts, read_json, sha256_of, write_json
 from farm.node.places import WRAPPERS, Places, claim, forget_old_caches, held, make_folders, wrap_ninja
 from farm.node.record import build_record
@@ -35,7 +35,6 @@ from farm.node.vitals import fingerprint
 if TYPE_CHECKING:
     from pyproject_hooks import BuildBackendHookCaller
 
-ANSWER_S = 10
 HOOK = str(WRAPPERS / "hook")
 
 
@@ -177,10 +176,9 @@ class Build:
         if hosts and not self.open:
             inside, outside, hosts = forward.ways(hosts, self.at.work)
             self.supervisor.call([sys.executable, "-P", forward.__file__, *outside], self.at.work, {})
-        width = int(str(self.spec["width"]))
         url, view = str(read_json(SETTINGS / "node.json").get("index") or ""), str(self.spec["python"])
         self.index = FarmIndex(url, self.at.cache / "index" / view, say, python_of(self.at.tools))
-        own = self.spec["environment"]
+        own, width = self.spec["environment"], int(str(self.spec["width"]))
         assert isinstance(own, dict)  # noqa: S101  # the controller validated the recipe
         return variables(
             self.at,
@@ -392,7 +390,7 @@ def answers(url: str) -> bool:
     import urllib.request  # noqa: PLC0415  # slow to import on a board
 
     try:
-        with urllib.request.urlopen(url, timeout=ANSWER_S) as response:  # noqa: S310  # provisioning wrote it
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:  # noqa: S310  # provisioning wrote it
             return bool(response.status == 200)  # noqa: PLR2004
     except OSError:
         return False

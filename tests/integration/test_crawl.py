@@ -82,7 +82,7 @@ def test_f09_link_to_another_host(url: str, tree: IndexTree) -> None:
 def test_what_is_no_index_is_not_found_well(url: str, tree: IndexTree) -> None:
     home = url.removesuffix("simple/")
     (tree.root / "index.html").write_text("<html><body>Hello</body></html>")
-    assert "lists no project; is it the page of an index" in causes(run(home))
+    assert "lists no project: give the address" in causes(run(home))
     (tree.root / "index.json").write_text('{"what": "a web site"}')
     problem = run(home).problems[-1]
     assert "unreadable page" in problem.cause

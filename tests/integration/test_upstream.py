@@ -14,10 +14,13 @@ from packaging.version import Version
 from requests.adapters import HTTPAdapter
 
 from farm.errors import HashMismatchError, UpstreamError
+from farm.index import IndexTree, add_wheel
+from farm.outdated import look
 from farm.plan import Python
 from farm.service import Planned, jobs_of, plan
 from farm.upstream import Upstream
 from tests.httpkit import Quiet, answering
+from tests.unit.verify.wheelkit import write_wheel
 
 pytestmark = pytest.mark.integration
 SDIST = b"an sdist"
@@ -136,6 +139,15 @@ def test_what_upstream_has_no_sdist_of_is_built_from_where_its_recipe_says(
     (spec,) = jobs_of([planned()], recipes)
     source = index.client.fetch(spec.sdist_url, spec.sdist_filename, spec.sdist_sha256, tmp_path / "sdists")
     assert (source.name, source.read_bytes()) == ("bare-v2.0.tar.gz", SDIST)
+    # For the tests that it holds, and for what is newer upstream, its word counts as well.
+    assert index.client.fetch_sdist("bare", Version("2.0"), tmp_path, spec.recipe.sdists).name == source.name
+    tree = IndexTree(tmp_path / "index")
+    metadata = "Metadata-Version: 2.1\nName: bare\nVersion: 2.0\n"
+    hosted = "bare-2.0-cp313-cp313-manylinux_2_39_riscv64.whl"
+    add_wheel(tree, write_wheel(tmp_path, hosted, metadata=metadata))
+    assert look(tree, [], index.client, recipes) == ([], [])
+    items, unknown = look(tree, [], index.client, tmp_path)
+    assert (items, [it.project for it in unknown]) == ([], ["bare"])
     recipe.write_text("sdists: {'2.0': {}}\n")
     error = planned().error
     assert error is not None

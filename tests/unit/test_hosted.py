@@ -65,14 +65,16 @@ def test_status(tree: IndexTree, tmp_path: Path, status: ProjectStatus, offered:
     assert ("demo-1.1" in tried(tree)) == offered
 
 
-def test_what_was_answered_is_no_news(tree: IndexTree, monkeypatch: pytest.MonkeyPatch) -> None:
-    def asked(_: Upstream, name: str) -> UpstreamProject:
+def test_what_was_answered_is_no_news(
+    tree: IndexTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(_: Upstream, name: str, _sdists: object) -> UpstreamProject:
         return project(f"{name}-1.0.tar.gz", f"{name}-1.1.tar.gz", f"{name}-1.1-{TAGS}.whl", name=name)
 
     monkeypatch.setattr(Upstream, "project", asked)
-    items, unknown = look(tree, [], Upstream())
+    items, unknown = look(tree, [], Upstream(), tmp_path)
     assert ({item.project for item in items}, unknown) == ({"demo", "other"}, [])
     set_status(tree, "demo", ProjectStatus.DEPRECATED, "upstream ships riscv64 now")
-    assert {item.project for item in look(tree, [], Upstream())[0]} == {"other"}
+    assert {item.project for item in look(tree, [], Upstream(), tmp_path)[0]} == {"other"}
     set_status(tree, "other", ProjectStatus.ARCHIVED, "")
-    assert look(tree, [], Upstream()) == ([], [])
+    assert look(tree, [], Upstream(), tmp_path) == ([], [])
