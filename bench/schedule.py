@@ -146,7 +146,10 @@ def planning() -> dict[str, float]:
             nodes,
         )
         for item in policy.assign(state):
-            running[item.job_id] = (item, now, waiting.pop(item.job_id))
+            if job := waiting.pop(item.job_id, None):
+                running[item.job_id] = (item, now, job)
+            else:  # it is made wider: as if it had been so from its beginning
+                running[item.job_id] = (item, *running[item.job_id][1:])
         while len(waiting) < SCALE_JOBS and (job := next(later, None)):
             waiting[job.job_id] = job
         ends = {

@@ -166,15 +166,15 @@ class Cold:
             )
         return self._cache[build.project]
 
-    def running(self, build: Build, node: str, width: int, elapsed_s: float) -> None:
+    def running(self, build: Build, node: str, width: float, elapsed_s: float) -> None:
         """Learn from a build that takes longer than expected."""
         self._learn(build, node, width, elapsed_s, finished=False)
 
-    def ended(self, build: Build, node: str, width: int, duration_s: float) -> None:
+    def ended(self, build: Build, node: str, width: float, duration_s: float) -> None:
         """Learn from a build."""
         self._learn(build, node, width, duration_s, finished=True)
 
-    def _learn(self, build: Build, node: str, width: int, seconds: float, *, finished: bool) -> None:
+    def _learn(self, build: Build, node: str, width: float, seconds: float, *, finished: bool) -> None:
         features = self._work.features[build.project]
         before = self.estimate(build)
         processor = build.truth.work_s / self._knowledge.speed(node) if finished else None

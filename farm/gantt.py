@@ -49,7 +49,7 @@ def spans_rows(timeline: Timeline) -> Iterable[list[str]]:
     for node, spans in timeline.timetable.rows.items():
         for number, span in enumerate(spans):
             label = f"{node} ({timeline.cores.get(node, '?')} cores)" if number == 0 else ""
-            width = f"-j{span.width}"
+            width = f"-j{span.widths}"
             end = duration(span.end_s) + (" lost" if span.lost else "")
             yield [label, span.job_id, width, duration(span.start_s), end]
 
@@ -66,7 +66,10 @@ def timeline_json(timeline: Timeline) -> dict[str, object]:
             {
                 "node": span.node,
                 "job": span.job_id,
-                "width": span.width,
+                "width": span.widths.first,
+                "widened": [
+                    {"after_s": round(after_s, 1), "width": width} for after_s, width in span.widths.changes
+                ],
                 "start_s": round(span.start_s, 1),
                 "end_s": round(span.end_s, 1),
                 "lost": span.lost,

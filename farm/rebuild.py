@@ -32,6 +32,7 @@ from farm.provenance.record import BuildRecord, parse_record
 from farm.provenance.stated import stated_build
 from farm.recipe import Recipe
 from farm.schedule import unmet
+from farm.schedule.widths import Widths
 from farm.store import Job, State, Store
 from farm.upstream import sha256_of
 from farm.verify.compare import Comparison, compare_wheels
@@ -146,7 +147,7 @@ def find(subject: str, store: Store, paths: Paths, keys: Sequence[Ed25519PublicK
 
 def _known(job: Job, wheel: Path, store: Store, paths: Paths) -> First:
     attempt = store.attempt(job.job_id)
-    job = replace(job, width=max(1, attempt.width))
+    job = replace(job, widths=Widths(max(1, attempt.widths.first)))
     return First(job, wheel, attempt.node, _record(paths, job.attempt_id))
 
 
@@ -164,7 +165,7 @@ def _stated(wheel: Path, sha256: str, keys: Sequence[Ed25519PublicKey]) -> First
         state=State.PUBLISHED,
         attempt=build.attempt,
         node=build.node,
-        width=build.record.width,
+        widths=Widths(build.record.width),
         failure=None,
         message="",
         queued_at=0.0,
@@ -285,10 +286,10 @@ def _launch(job: Job, node: Node, facts: Facts, store: Store, sdist: Path) -> La
     state = placing.node_state(node, facts, experience.speed(node.name))
     if lacks := unmet(needs, state):
         raise NodeError(node.name, ", ".join(lacks))
-    job = replace(job, width=min(job.width, facts.cores))
+    job = replace(job, widths=Widths(min(job.width, facts.cores)))
     task = Build(job.spec, job.attempt, sdist, job.width)
     attempt_id = f"{job.job_id}.rebuild-{secrets.token_hex(4)}"
-    return Launch(attempt_id, task, placing.limits(job, estimate, needs, state))
+    return Launch(attempt_id, task, placing.limits(job, job.width, estimate, needs, state))
 
 
 # -- doing it -----------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def review(run: Run, attempts: Sequence[Attempt], now: float) -> Timeline:
         Span(
             attempt.job_id,
             attempt.node,
-            attempt.width,
+            attempt.widths,
             max(0.0, attempt.leased_at - run.began_at),
             (attempt.ended_at or now) - run.began_at,
             lost=attempt.failure is not None,

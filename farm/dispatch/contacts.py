@@ -17,7 +17,7 @@ from farm.dispatch.logs import Logs
 from farm.dispatch.outcome import Streak
 from farm.dispatch.visit import Begun, Errand, Trip, Visit, begin, finish
 from farm.errors import FarmError, LyingNodeError, NodeError
-from farm.executor import AttemptState, Executor, Launch, Vitals
+from farm.executor import AttemptState, Executor, Launch, Vitals, Widening
 from farm.nodes import Facts, Node, twins, unfit
 from farm.paths import Paths
 from farm.store import Mark
@@ -67,6 +67,7 @@ class Contact:
     launches: dict[str, Launch] = field(default_factory=dict)
     forget: set[str] = field(default_factory=set)
     cancel: set[str] = field(default_factory=set)
+    widen: dict[str, Widening] = field(default_factory=dict)
     refusals: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -188,6 +189,11 @@ class Contacts:
             cancel=tuple(contact.cancel),
             forget=tuple(contact.forget),
             launches=launches,
+            widen={
+                job.attempt_id: contact.widen[job.attempt_id]
+                for job in active
+                if job.attempt_id in contact.widen
+            },
             offsets={job.attempt_id: self._logs.size(job.attempt_id) for job in active},
             wait_s=self._tempo.busy_wait_s if busy else self._tempo.idle_wait_s,
         )
@@ -264,6 +270,11 @@ class Contacts:
             self._listener.node_changed()  # a job that is to be cancelled still is
         contact.cancel.difference_update(visit.errand.cancel)
         contact.forget.difference_update(visit.errand.forget)
+        for attempt_id, wanted in visit.errand.widen.items():
+            # One that has not begun yet is told again; it may be wanted wider still by now.
+            gone = self._ledger.of_attempt(attempt_id) is None
+            if gone or (attempt_id in visit.widened and contact.widen.get(attempt_id) == wanted):
+                contact.widen.pop(attempt_id, None)
         contact.vitals = visit.vitals
         if visit.facts is not None:
             contact.baseline = visit.vitals

@@ -248,6 +248,7 @@ class Dispatcher:
         if contact.facts is not None:
             self._experience.meet(contact.node.name, contact.facts)
             self._waiting.met(placing.build_memory(contact.facts))
+            self._placer.remind(contact)
             self._dirty = True
 
     def distrusted(self, contact: Contact, why: str) -> None:

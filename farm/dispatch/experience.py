@@ -55,15 +55,17 @@ def observation(attempt: Attempt, kind: str = "") -> Observation:
     """Return what can be learnt from an attempt that ended well; ``kind`` is its node's class."""
     result = attempt.result
     peak, processor = int(str(result.get("peak_memory_bytes") or 0)), result.get("processor_s")
+    duration_s = float(str(result["duration_s"]))
     # Where the node knows its largest process alone: one task.
-    tasks = 1 if result.get("peak_of_tree") else attempt.width
+    tasks = 1 if result.get("peak_of_tree") else attempt.widths.now
     return Observation(
         project=attempt.project,
         python=attempt.python,
         node_class=kind,
         node=attempt.node,
-        width=attempt.width,
-        duration_s=float(str(result["duration_s"])),
+        width=attempt.widths.mean(duration_s),
+        most=attempt.widths.now,
+        duration_s=duration_s,
         processor_s=sum(processor.values()) if isinstance(processor, dict) else None,
         peak_memory_bytes=peak * tasks if peak else None,
     )

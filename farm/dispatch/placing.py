@@ -95,15 +95,13 @@ def build_memory(facts: Facts) -> int:
     return int(facts.memory_bytes * (1 - SYSTEM_MEMORY))
 
 
-def limits(job: Job, estimate: Estimate, needs: Needs, node: NodeState) -> Limits:
+def limits(job: Job, width: int, estimate: Estimate, needs: Needs, node: NodeState) -> Limits:
     """Return what the node enforces: memory by share and estimate, and time by its speed (F17, F30)."""
-    share = node.memory_bytes * job.width // node.cores
+    share = node.memory_bytes * width // node.cores
     return Limits(
         time_s=job.spec.recipe.timeout_s / min(1.0, node.speed),
-        memory_bytes=min(
-            node.memory_bytes, max(share, int(estimate.memory_bytes * job.width * MEMORY_SLACK))
-        ),
-        processes=PROCESSES + PROCESSES_PER_TASK * job.width,
+        memory_bytes=min(node.memory_bytes, max(share, int(estimate.memory_bytes * width * MEMORY_SLACK))),
+        processes=PROCESSES + PROCESSES_PER_TASK * width,
         disk_bytes=needs.disk_bytes,
     )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from farm.errors import LyingNodeError, NodeError
-from farm.executor import AttemptState, Executor, Launch, Progress, Vitals
+from farm.executor import AttemptState, Executor, Launch, Progress, Vitals, Widening
 from farm.nodes import Facts
 from farm.paths import Paths
 
@@ -25,6 +25,7 @@ class Errand:
     launches: Sequence[Launch]
     offsets: Mapping[str, int]
     wait_s: float
+    widen: Mapping[str, Widening] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -51,7 +52,9 @@ class Visit:
     uncollected: Mapping[str, NodeError]
     refused: Mapping[str, NodeError]
     undone: Sequence[NodeError]
-    """What could not be cancelled or forgotten."""
+    """What could not be cancelled, forgotten or widened."""
+    widened: frozenset[str]
+    """The attempts that have the width they were to have."""
 
     @property
     def not_started(self) -> Mapping[str, NodeError]:
@@ -70,6 +73,7 @@ class Begun:
     held: Mapping[str, AttemptState] | None
     refused: Mapping[str, NodeError]
     undone: Sequence[NodeError]
+    widened: frozenset[str]
 
 
 def visit(node: str, executor: Executor, errand: Errand, paths: Paths) -> Visit:
@@ -114,6 +118,7 @@ def finish(node: str, executor: Executor, errand: Errand, begun: Begun, paths: P
         uncollected=uncollected,
         refused=begun.refused,
         undone=begun.undone,
+        widened=begun.widened,
     )
 
 
@@ -121,7 +126,16 @@ def _before_poll(executor: Executor, errand: Errand) -> Begun:
     facts = executor.prepare() if errand.prepare else None
     held = executor.list() if errand.prepare else None
     undone = [*_each(executor.cancel, errand.cancel), *_each(executor.forget, errand.forget)]
-    return Begun(facts, held, dict(_start(executor, errand.launches)), undone)
+    refused = dict(_start(executor, errand.launches))
+    widened: set[str] = set()
+
+    def widen(attempt_id: str) -> None:
+        wanted = errand.widen[attempt_id]
+        if executor.widen(attempt_id, wanted.width, wanted.limits):
+            widened.add(attempt_id)
+
+    undone += _each(widen, [*errand.widen])
+    return Begun(facts, held, refused, undone, frozenset(widened))
 
 
 def _each(do: Callable[[str], None], attempts: Sequence[str]) -> Iterator[NodeError]:

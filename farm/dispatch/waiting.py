@@ -83,6 +83,11 @@ class Waiting:
             return path[0], error
         return None
 
+    @property
+    def more(self) -> bool:
+        """Whether there are queued jobs whose sdist is still on its way."""
+        return any(job.job_id not in self.sdists for job in self._ledger.in_state(State.QUEUED))
+
     def candidates(self) -> list[QueuedJob]:
         """Return the queued jobs whose sdist is here."""
         return [

@@ -37,7 +37,8 @@ class Observation:
     node_class: str
     """Nodes of one kind of hardware, e.g. ``bananapi-f3``: they share what is learnt of their speed."""
     node: str
-    width: int
+    width: float
+    """The mean over time, of a build that was widened while it ran."""
     duration_s: float
     """Wall time on the node; of a running build, up to now."""
     processor_s: float | None = None
@@ -45,6 +46,8 @@ class Observation:
     peak_memory_bytes: int | None = None
     """Of the whole build, all tasks together."""
     finished: bool = True
+    most: int = 0
+    """The largest width it had; 0: it was always the same."""
 
 
 @dataclass(slots=True)
@@ -149,7 +152,7 @@ class Knowledge:
     def _memory_of(self, seen: Observation, before: Estimate) -> int:
         if seen.peak_memory_bytes is None:
             return before.memory_bytes
-        return max(1, seen.peak_memory_bytes // seen.width)
+        return max(1, round(seen.peak_memory_bytes / (seen.most or seen.width)))
 
     def _teach_node(self, seen: Observation, off: float) -> float:
         """Learn from a build that took exp(off) times as long as expected; return the node's part in that."""

@@ -13,6 +13,7 @@ from farm.executor.base import (
     Task,
     Update,
     Vitals,
+    Widening,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "Task",
     "Update",
     "Vitals",
+    "Widening",
 ]

@@ -103,6 +103,14 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class Widening:
+    """What a running attempt is to have from now on."""
+
+    width: int
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFile:
     """A file that an attempt left on its node."""
 
@@ -219,6 +227,12 @@ class Executor(Protocol):
 
     def collect(self, attempt_id: str, file: NodeFile, directory: Path) -> Path:
         """Bring a file to the controller and check its name, size and hash."""
+
+    def widen(self, attempt_id: str, width: int, limits: Limits) -> bool:
+        """Let a running attempt run so many tasks at once, within ``limits``, but for their time.
+
+        Returns whether it may; False: not yet, not any more, or it can't be widened. Never makes it narrower.
+        """
 
     def cancel(self, attempt_id: str) -> None:
         """End an attempt and all its processes; returns when they have ended."""

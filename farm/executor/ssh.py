@@ -7,13 +7,14 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar, Final
 
 from farm.errors import LyingNodeError, NodeError
 from farm.executor import answers
 from farm.executor.answers import SHOWN, checked, plain
-from farm.executor.base import AttemptState, Build, Launch, NodeFile, Update, Vitals
+from farm.executor.base import AttemptState, Build, Launch, Limits, NodeFile, Update, Vitals
 from farm.executor.files import get, put
 from farm.executor.link import Link
 from farm.executor.session import Session
@@ -133,6 +134,11 @@ class SshExecutor:
         self._open()
         source = f"{self.node.root}/jobs/{attempt_id}/wheelhouse/{file.filename}"
         return get(self._link, source, file, directory)
+
+    def widen(self, attempt_id: str, width: int, limits: Limits) -> bool:
+        """See Executor."""
+        answer = self._ask("widen", attempt=attempt_id, width=width, limits=asdict(limits))
+        return answer.get("wider") is True
 
     def cancel(self, attempt_id: str) -> None:
         """See Executor."""

@@ -3,4 +3,4 @@
 The role ``node_runner`` installs this folder under a digest of its content and links ``farm-node`` to it.
 """
 
-VERSION = 6
+VERSION = 7

@@ -17,7 +17,7 @@ from pathlib import Path
 from farm.node import units
 from farm.node.files import Json, read_json, write_json
 from farm.node.process import end_all, is_alive, pid_of, remnants
-from farm.node.supervise import CANCELLED, Order
+from farm.node.supervise import CANCELLED, WIDEN, WIDTH, Order
 from farm.node.unit import Phase, Status, UnitError
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,200}")
@@ -120,6 +120,25 @@ def cancel(job: Path) -> bool:
         message = "cancelled by the controller, after its supervisor was killed"
         write_json(job / "result.json", _result(job, "cancelled", message))
     return False
+
+
+def widen(job: Path, width: int, limits: Json) -> bool:
+    """Let a running attempt have more tasks at once, and with them more memory; returns whether it has.
+
+    One that has so many already stays as it is, as does one that no longer runs or whose supervisor, of an
+    older farm, does not know how.
+    """
+    known = read_json(job / WIDTH).get("width")
+    if state(job)[0] != "running" or not isinstance(known, int) or known >= width:
+        return isinstance(known, int) and known >= width
+    try:
+        units.widen(job, width, limits)
+    except UnitError as error:
+        raise RefusedError(str(error)) from error
+    write_json(job / WIDTH, {"width": width})
+    with contextlib.suppress(ProcessLookupError, KeyError):
+        os.kill(pid_of(read_json(job / "supervisor.json")), WIDEN)
+    return True
 
 
 def _asked_to_end(job: Path) -> bool:

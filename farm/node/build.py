@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from farm.node import extensions, facts, forward, sandbox
+from farm.node import extensions, facts, forward, sandbox, tokens
 from farm.node.environment import (
     BuildSystem,
     Environments,
@@ -178,11 +178,15 @@ class Build:
             self.supervisor.call([sys.executable, "-P", forward.__file__, *outside], self.at.work, {})
         url, view = str(read_json(SETTINGS / "node.json").get("index") or ""), str(self.spec["python"])
         self.index = FarmIndex(url, self.at.cache / "index" / view, say, python_of(self.at.tools))
-        own, width = self.spec["environment"], int(str(self.spec["width"]))
+        own, cores = self.spec["environment"], len(os.sched_getaffinity(0))
         assert isinstance(own, dict)  # noqa: S101  # the controller validated the recipe
+        shared = self.supervisor.share(self.at.work)
         return variables(
             self.at,
-            width=width,
+            width=self.supervisor.width,
+            cores=cores,
+            tokens=shared,
+            jobserver=self.jobserver,
             epoch=source_epoch(source),
             debug=bool(self.spec["debug"]),
             constraints=self.constraints,
@@ -191,10 +195,15 @@ class Build:
                 "FARM_FORWARDS": " ".join(inside),
                 **self.download_cache(),
                 **self.index.variables(),
-                **extensions.side_by_side(self.at, width, own),
+                **extensions.side_by_side(self.at, cores, own),
                 **own,
             },
         )
+
+    @property
+    def jobserver(self) -> bool:
+        """Whether this board's make takes its tasks from the build's tokens."""
+        return tokens.at_least(tokens.MAKE, str(self.toolchain["make"]))
 
     def download_cache(self) -> dict[str, str]:
         """Return what sends downloads through the farm's cache, or nothing where it does not answer."""
@@ -249,7 +258,8 @@ class Build:
                 "node", f"{self.at.tools} has no pyproject_hooks; run `farm provision`"
             ) from error
 
-        path, ninja = self.at.search_path(environment), wrap_ninja(self.at, environment)
+        path = self.at.search_path(environment)
+        ninja = wrap_ninja(self.at, environment, self.supervisor.width, jobserver=self.jobserver)
         room = Room(
             (self.at.work, self.answers, *self.at.reused, *(self.at.fetched if self.open else ())),
             (self.at.cache,),

@@ -15,13 +15,13 @@ from farm.node.places import Places
 COMPILERS = frozenset({"CC", "CXX"})
 
 
-def side_by_side(places: Places, width: int, own: Mapping[str, str]) -> dict[str, str]:
+def side_by_side(places: Places, most: int, own: Mapping[str, str]) -> dict[str, str]:
     """Tell setuptools how many extensions it may build at once; returns the variables for that.
 
     Files of one extension are never compiled side by side, nor is anything before setuptools 65.5. ``own`` is
     what the recipe adds to the variables.
     """
-    extensions = 1 if COMPILERS & own.keys() else width
+    extensions = 1 if COMPILERS & own.keys() else most
     places.setuptools_config.write_text(f"[build_ext]\nparallel = {extensions}\n", encoding="utf-8")
     return {
         "DIST_EXTRA_CONFIG": str(places.setuptools_config),

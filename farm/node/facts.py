@@ -73,6 +73,7 @@ def _toolchain() -> Json:
         "gcc": output("gcc", "-dumpfullversion").strip(),
         "gcc_march": _default_march(),
         "rustc": output("rustc", "--version").strip(),
+        "make": output("make", "--version").partition("\n")[0].strip(),
         "compilers": compilers(),
     }
 

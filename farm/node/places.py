@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from farm.node import tokens
+from farm.node.facts import output
+
 WRAPPERS = Path(__file__).with_name("wrappers")
 CACHE_AGE_S = 60 * 24 * 3600
 COMPILERS = tuple(
@@ -88,10 +91,11 @@ def make_folders(places: Places) -> None:
             (places.wrappers / name).symlink_to(WRAPPERS / "compiler")
 
 
-def wrap_ninja(places: Places, environment: Path) -> dict[str, str]:
+def wrap_ninja(places: Places, environment: Path, width: int, *, jobserver: bool) -> dict[str, str]:
     """Stand in front of ninja, if a build in ``environment`` has one; returns the variables for that.
 
-    A project that looks for ninja and finds none must not find the wrapper.
+    A project that looks for ninja and finds none must not find the wrapper. Where there is no ``jobserver``,
+    or it is older than that, it is told how many tasks it may run.
     """
     wrapper = places.wrappers / "ninja"
     wrapper.unlink(missing_ok=True)
@@ -99,7 +103,16 @@ def wrap_ninja(places: Places, environment: Path) -> dict[str, str]:
     if ninja is None:
         return {}
     wrapper.symlink_to(WRAPPERS / "ninja")
-    return {"FARM_NINJA": ninja}
+    follows = jobserver and tokens.at_least(tokens.NINJA, _version_of_ninja(Path(ninja), environment))
+    return {"FARM_NINJA": ninja, "FARM_NINJA_JOBS": "" if follows else f"-j{width}"}
+
+
+def _version_of_ninja(ninja: Path, environment: Path) -> str:
+    """Return what tells a ninja's version; one that strangers made is not run out of the sandbox for it."""
+    if not ninja.is_relative_to(environment):
+        return output(str(ninja), "--version")
+    folders = environment.glob("lib/python3*/site-packages/ninja-*.dist-info")
+    return next((folder.name for folder in folders), "")
 
 
 def forget_old_caches(folder: Path) -> None:

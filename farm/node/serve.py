@@ -202,6 +202,12 @@ class Agent:
 
         return Waiting(request.get("id"), frozenset({job.name}), time.monotonic() + CANCEL_S, look)
 
+    def _on_widen(self, request: Json) -> Json:
+        width, limits = request["width"], request["limits"]
+        if not isinstance(width, int) or not isinstance(limits, dict):
+            raise RefusedError("a width is a number, and limits are numbers by name")
+        return {"wider": attempt.widen(attempt.job_of(self._root, request["attempt"]), width, limits)}
+
     def _on_forget(self, request: Json) -> Json:
         doomed = attempt.doomed(attempt.job_of(self._root, request["attempt"]))
         if doomed:

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from farm.node import unit, units
 from farm.node.failure import TAIL_BYTES, StepError, classify
-from farm.node.files import Durable, Json, artifacts
+from farm.node.files import Durable, Json, artifacts, read_json, write_json
 from farm.node.process import MARK, adopt_orphans, end_all, family, identity
+from farm.node.tokens import Tokens
 
 if TYPE_CHECKING:
     from farm.node.peak import Peak
@@ -32,6 +33,9 @@ LEFT_BEHIND_GRACE_S = 1.0
 # In an attempt's folder: a controller wants its end.
 CANCELLED = "cancelled"
 STOPS = (signal.SIGTERM, signal.SIGALRM)
+# Likewise: how many tasks it may run, and that its supervisor hears (WIDEN) when that becomes more.
+WIDTH = "width.json"
+WIDEN = signal.SIGUSR1
 LONGEST_MESSAGE = 2000
 T = TypeVar("T")
 
@@ -90,6 +94,7 @@ class Supervisor:
         self._stopped: StepError | None = None
         self._over = False
         self._adopts = False
+        self._tokens: Tokens | None = None
 
     def timed(self, phase: str, step: Callable[[], T]) -> T:
         """Run a step and keep how long it took, by the clock and of processors, in seconds."""
@@ -149,8 +154,26 @@ class Supervisor:
         signal.signal(signal.SIGTERM, lambda *_: self._asked_to_end())
         signal.signal(signal.SIGALRM, lambda *_: self._out_of_time())
 
+    @property
+    def width(self) -> int:
+        """How many tasks may run at once, as far as is known now."""
+        begun = self.order.task.get("width", 1)
+        return int(str(read_json(self.order.job / WIDTH).get("width", begun)))
+
+    def share(self, folder: Path) -> Tokens:
+        """Make the tokens of the attempt's tasks in a folder of its own; widened, it has more of them."""
+        tokens = Tokens(folder, self.width)
+        self._tokens = tokens
+        self._widened()  # the signal may have come between the two
+        return tokens
+
     def begin(self) -> None:
         """Begin to count time and memory, and check that there is room."""
+        signal.signal(WIDEN, lambda *_: self._widened())
+        # Now a controller may make it more. Without this file it can't: the signal would end an older farm's
+        # supervisor. On a full disk it stays as it is.
+        with contextlib.suppress(OSError):
+            write_json(self.order.job / WIDTH, {"width": self.width})
         if self.in_unit:
             from farm.node.peak import Peak  # noqa: PLC0415  # threads are needed in units only
 
@@ -187,6 +210,10 @@ class Supervisor:
 
     def _usage(self) -> unit.Usage:
         return unit.usage() if self.in_unit else unit.Usage()
+
+    def _widened(self) -> None:
+        if self._tokens is not None:
+            self._tokens.widen(self.width)
 
     def _out_of_time(self) -> None:
         self._stop("timeout", f"not done after {self.order.limit('time_s'):g} s")

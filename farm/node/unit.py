@@ -74,13 +74,30 @@ class Phase(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a unit may take; None is no limit."""
+class Bounds:
+    """What a unit may take at a time, which can be changed while it runs; None is no limit."""
 
     memory_bytes: int | None = None
     processes: int | None = None
     # Shares of the processors, against other units; nothing is kept from a unit while nobody else wants it.
     shares: int = 1
+
+    def properties(self) -> dict[str, object]:
+        """Return it as systemd.resource-control(5) has it."""
+        # Shares are from 1 to 10000, and against other units of the farm alone.
+        properties: dict[str, object] = {"CPUWeight": self.shares}
+        if self.memory_bytes is not None:
+            properties["MemoryMax"] = self.memory_bytes
+        if self.processes is not None:
+            properties["TasksMax"] = self.processes
+        return properties
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a unit may take; None is no limit."""
+
+    bounds: Bounds = Bounds()
     runtime_s: float | None = None
     # Between the request to end and SIGKILL: long enough to write a result on a slow card.
     grace_s: float = 15
@@ -195,15 +212,11 @@ def _properties(log: Path, cwd: Path, record: Path, limits: Limits) -> dict[str,
         # Counted even where nothing is limited.
         "MemoryAccounting": "yes",
         "TasksAccounting": "yes",
-        # From 1 to 10000 (systemd.resource-control(5)), and against other units of the farm alone.
-        "CPUWeight": limits.shares,
+        **limits.bounds.properties(),
     }
-    if limits.memory_bytes is not None:
-        properties["MemoryMax"] = limits.memory_bytes
+    if limits.bounds.memory_bytes is not None:
         # Beyond its memory a build is to fail, and be retried where there is more, not to thrash for hours.
         properties["MemorySwapMax"] = 0
-    if limits.processes is not None:
-        properties["TasksMax"] = limits.processes
     if limits.runtime_s is not None:
         properties["RuntimeMaxSec"] = limits.runtime_s
     return properties
@@ -213,6 +226,18 @@ def _flat(script: str) -> str:
     """Return a script on one line: a property can't hold more."""
     lines = [line.strip() for line in script.strip().splitlines()]
     return "; ".join(lines).replace("{; ", "{ ")
+
+
+def change(name: str, bounds: Bounds) -> None:
+    """Give a running unit other bounds, until it ends.
+
+    Raises:
+        UnitError: systemd refused, or could not be asked.
+    """
+    properties = [f"{key}={value}" for key, value in bounds.properties().items()]
+    done = _call(["systemctl", "--user", "set-property", "--runtime", "--", _unit(name), *properties])
+    if done.returncode:
+        raise UnitError(f"{_unit(name)} was not changed: {done.stderr.strip()}")
 
 
 def stop(name: str, *, wait: bool = True) -> None:

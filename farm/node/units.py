@@ -13,11 +13,12 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from farm.node import unit
-from farm.node.files import Durable, read_json, write_json
+from farm.node.files import Durable, Json, read_json, write_json
 from farm.node.process import boot_id
 from farm.node.unit import Phase, Status, UnitError
 
@@ -78,13 +79,31 @@ def start(order: Order) -> bool:
 def limits(order: Order) -> unit.Limits:
     """Return what systemd and the kernel enforce on an attempt."""
     return unit.Limits(
-        memory_bytes=int(order.limit("memory_bytes")) or None,
-        processes=int(order.limit("processes")) or None,
-        # Who does not keep to its width, as a setup.py that counts the board's cores, is to cost itself only.
-        shares=int(str(order.task.get("width", 1))),
+        bounds=bounds(int(str(order.task.get("width", 1))), order.limit),
         runtime_s=order.limit("time_s") + OVERTIME_S,
         grace_s=GRACE_S,
     )
+
+
+def bounds(width: int, limit: Callable[[str], float]) -> unit.Bounds:
+    """Return what follows from a width and the limits of a spec, by name."""
+    return unit.Bounds(
+        memory_bytes=int(limit("memory_bytes")) or None,
+        processes=int(limit("processes")) or None,
+        # Who does not keep to its width, as a setup.py that counts the board's cores, is to cost itself only.
+        shares=width,
+    )
+
+
+def widen(job: Path, width: int, limits: Json) -> None:
+    """Give an attempt's unit what a larger width needs; where it is none, nothing limits it.
+
+    Raises:
+        UnitError: systemd refused, or could not be asked.
+    """
+    kept = read_json(job / KEPT)
+    if kept and kept.get("boot_id") == boot_id():
+        unit.change(str(kept["name"]), bounds(width, lambda name: float(str(limits.get(name) or 0))))
 
 
 def look_up(job: Path, *, claimed: bool) -> Status | None:

@@ -13,19 +13,15 @@ from farm.node import units
 from farm.node.places import WRAPPERS, Places
 from farm.node.process import MARK
 from farm.node.sandbox import write_new
+from farm.node.tokens import Tokens
 
-# What asks for a number of parallel tasks, and not told one takes one for each core of the board: CMake,
-# cargo, numpy.distutils, torch's extensions, grpcio's setup.py, Go, OpenMP and `nproc`; ninja's wrapper.
-WIDTH_VARIABLES = (
-    "CMAKE_BUILD_PARALLEL_LEVEL",
-    "CARGO_BUILD_JOBS",
-    "NPY_NUM_BUILD_JOBS",
-    "MAX_JOBS",
-    "GRPC_PYTHON_BUILD_EXT_COMPILER_JOBS",
-    "GOMAXPROCS",
-    "OMP_NUM_THREADS",
-    "FARM_JOBS",
-)
+# What asks for a number of tasks once and for all, and not told one takes one for each core of the board:
+# crates' build scripts (NUM_JOBS, which cargo makes of this), Go, OpenMP and `nproc`.
+FIXED = ("CARGO_BUILD_JOBS", "GOMAXPROCS", "OMP_NUM_THREADS")
+# What starts that many compilers: numpy.distutils and grpcio's setup.py. Their wrapper counts better.
+COMPILING = ("NPY_NUM_BUILD_JOBS", "GRPC_PYTHON_BUILD_EXT_COMPILER_JOBS")
+# What tells make or ninja a number: CMake and torch's extensions. Untold, these two ask the jobserver.
+TELLING = ("CMAKE_BUILD_PARALLEL_LEVEL", "MAX_JOBS")
 CACHE_TIMEOUT_S = "180"
 CCACHE_SIZE = "500M"
 # What a path of the build is called in the output: the same on every board and in every attempt.
@@ -40,6 +36,9 @@ def variables(
     places: Places,
     *,
     width: int,
+    cores: int,
+    tokens: Tokens,
+    jobserver: bool,
     epoch: int,
     debug: bool,
     constraints: Path | None,
@@ -50,7 +49,10 @@ def variables(
 
     Args:
         places: the build's folders.
-        width: parallel tasks.
+        width: parallel tasks, as the build begins.
+        cores: of the board; more tasks there will never be.
+        tokens: how many tasks there may be at each moment.
+        jobserver: whether the board's make is new enough to ask for them.
         epoch: SOURCE_DATE_EPOCH (reproducible-builds.org), in seconds.
         debug: whether debug information is wanted.
         constraints: file of version limits for build requirements, if there are any.
@@ -75,8 +77,7 @@ def variables(
         "UV_NO_PROGRESS": "1",
         "UV_SYSTEM_CERTS": "1",
         "UV_PYTHON_DOWNLOADS": "never",
-        "MAKEFLAGS": f"-j{width}",
-        **dict.fromkeys(WIDTH_VARIABLES, str(width)),
+        **_tasks(width, cores, tokens, jobserver=jobserver),
         "CARGO_HOME": str(places.cache / "cargo"),
         "FARM_COMPILED": str(places.compiled),
         **_compiling(places, debug=debug, distcc_hosts=distcc_hosts),
@@ -86,6 +87,18 @@ def variables(
         for name in ("UV_BUILD_CONSTRAINT", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"):
             result[name] = str(constraints)
     return result | dict(own)
+
+
+def _tasks(width: int, cores: int, tokens: Tokens, *, jobserver: bool) -> dict[str, str]:
+    """Return what says how many tasks there may be: tokens, which can become more, where they are known."""
+    fixed = FIXED if jobserver else (*FIXED, *TELLING)
+    return {
+        "MAKEFLAGS": tokens.makeflags(cores) if jobserver else f"-j{width}",
+        "CARGO_MAKEFLAGS": tokens.makeflags(cores),
+        "FARM_COMPILERS": str(tokens.compilers),
+        **dict.fromkeys(fixed, str(width)),
+        **dict.fromkeys(COMPILING, str(cores)),
+    }
 
 
 def _compiling(places: Places, *, debug: bool, distcc_hosts: str) -> dict[str, str]:

@@ -87,7 +87,7 @@ def _record(paths: Paths, job: Job, attempt: Attempt) -> BuildRecord:
         ) from error
     record, spec = parse_record(data, job.attempt_id), job.spec
     said = record.sdist_sha256, record.recipe_digest, record.width, record.build_constraints
-    asked = spec.sdist_sha256, spec.recipe.digest(), attempt.width, spec.recipe.build_constraints
+    asked = spec.sdist_sha256, spec.recipe.digest(), attempt.widths.first, spec.recipe.build_constraints
     if said != asked:
         raise LyingNodeError(
             attempt.node, f"{job.attempt_id}: its record is of another build: {said} not {asked}"

@@ -56,15 +56,19 @@ class _Kind:
         by_memory = self.node.memory_bytes // memory_bytes if memory_bytes > 0 else self.node.cores
         return max(1, min(self.node.cores, by_memory))
 
-    def narrowest(self, job: Estimate, deadline_s: float, overhead_s: float) -> int | None:
-        """Return the least width, and so area, at which a job takes at most ``deadline_s``."""
+    def narrowest(self, job: Estimate, deadline_s: float, overhead_s: float) -> float | None:
+        """Return the least width, and so area, at which a job takes at most ``deadline_s``.
+
+        No whole number: a job that is widened on its way has any width in the mean, and since the area is a
+        convex function of the time, none takes less area than one that has the mean width all the time.
+        """
         speed, most = self.node.speed, self.width(job.memory_bytes)
         spare = (min(deadline_s, self.until_s) - overhead_s) * speed - job.serial_s
         if job.parallel_s <= 0:
-            return 1 if spare >= 0 else None
+            return 1.0 if spare >= 0 else None
         if spare <= 0 or job.parallel_s > spare * most:
             return None
-        return max(1, math.ceil(job.parallel_s / spare - 1e-9))
+        return max(1.0, job.parallel_s / spare)
 
 
 class _Problem:

@@ -1,4 +1,4 @@
-"""One decision of the default policy: a deadline, a plan, and what of it starts now."""
+"""One decision of the default policy: a deadline, a plan, what of it starts now, who gets what is left."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Final
 
-from farm.schedule.ledger import Load
+from farm.schedule.ledger import LEAST_USE, Load
 from farm.schedule.model import Assignment, NodeState, QueuedJob, RunningJob
 from farm.schedule.plan import Booking, Item, Plan, Planner, Profile, Style, remaining
 
@@ -37,7 +37,6 @@ HALVINGS: Final = 3
 """... and, once one is met, the gap to the last one that was not is halved so many times."""
 SLACK: Final = 1.1
 """No job is asked to end sooner than in so many times the least time it could take, as long as feared."""
-FLOOR: Final = 0.2
 NOW_S: Final = 1e-9
 SMALL: Final = 4000
 """Jobs x nodes up to which all are planned at once, in all styles."""
@@ -78,27 +77,35 @@ class Event:
         running: Mapping[str, Sequence[RunningJob]],
         items: Sequence[Item],
         able_of: Callable[[QueuedJob], Sequence[str]],
+        *,
+        more: bool = False,
     ) -> None:
-        """Take the free nodes by name, what runs on them, the queue by weight, and who may take what."""
+        """Take the free nodes by name, what runs on them, the queue by weight, and who may take what.
+
+        With ``more`` to come to the queue, what is free stays free.
+        """
         self._loads, self._running, self._items, self._able_of = loads, running, items, able_of
+        self._more = more
         self._profiles: dict[str, Profile] = {}
         self._started: dict[str, tuple[Booking, int]] = {}
         self._waits: dict[str, Booking] = {}
 
     def decide(self) -> Decision:
-        """Return what starts now."""
+        """Return what starts now, and what is widened."""
         self._choose_pilots()
-        if len(self._items) * len(self._loads) <= SMALL:
+        small = len(self._items) * len(self._loads) <= SMALL
+        if small:
             self._whole()
         else:
             self._in_chunks()
         self._fill_empty_nodes()
-        if all(name in self._started for name in (i.job.job_id for i in self._items if not i.job.after)):
-            self._widen()
+        # Where not all was planned, nobody knows who will want a node's cores.
+        planned = small or all(item.job.job_id in self._started for item in self._items if not item.job.after)
+        wider = self._share_rest() if planned and not self._more else []
         started = tuple(
             Assignment(job_id, booking.node.name, width) for job_id, (booking, width) in self._started.items()
         )
-        return Decision(started, self._waits)
+        return Decision((*started, *wider), self._waits)
 
     def _choose_pilots(self) -> None:
         """Of a project whose cost is unknown let one build go ahead: it teaches what the others cost."""
@@ -252,20 +259,36 @@ class Event:
                     empty.discard(name)
                     break
 
-    def _widen(self) -> None:
-        """When nothing else could use what is free, share it among what starts, the longest first."""
-        longest = sorted(
-            self._started.items(),
-            key=lambda pair: (-pair[1][0].job.estimate.seconds(pair[1][1], pair[1][0].node.speed), pair[0]),
-        )
-        for job_id, (booking, width) in longest:
-            item, load = Item(booking.job), self._loads[booking.node.name]
-            by_memory = max(0, load.memory) // item.memory if item.memory > 0 else load.cores
-            extra = min(load.cores, by_memory, item.efficient(FLOOR) - width)
-            if extra > 0:
-                load.cores -= extra
-                load.memory -= extra * item.memory
-                self._started[job_id] = (booking, width + extra)
+    def _share_rest(self) -> list[Assignment]:
+        """Share what is free on nodes that nobody waits for; returns which running builds get more.
+
+        The build with most left goes first, whether it starts now or runs: what was underestimated is helped.
+        """
+        waited_for = {booking.node.name for booking in self._waits.values()}
+        starting: dict[str, list[tuple[QueuedJob, int]]] = {}
+        for booking, width in self._started.values():
+            starting.setdefault(booking.node.name, []).append((booking.job, width))
+        wider: list[Assignment] = []
+        for name, load in self._loads.items():
+            if load.cores <= 0 or name in waited_for:
+                continue
+            speed = load.node.speed
+            builds: list[tuple[float, QueuedJob | RunningJob, int]] = [
+                (remaining(job, speed), job, job.width) for job in self._running[name] if job.widens
+            ]
+            builds += [
+                (job.estimate.seconds(width, speed), job, width) for job, width in starting.get(name, ())
+            ]
+            for _, job, width in sorted(builds, key=lambda build: (-build[0], build[1].job_id)):
+                most = load.widest(job.estimate, width)
+                if most <= width:
+                    continue
+                load.widen(most - width, job.estimate.memory_bytes)
+                if isinstance(job, RunningJob):
+                    wider.append(Assignment(job.job_id, name, most))
+                else:
+                    self._started[job.job_id] = (self._started[job.job_id][0], most)
+        return wider
 
 
 def _earliest(deadline: float, trial: Callable[[float], _Trial]) -> _Trial:
@@ -295,7 +318,7 @@ def _earliest(deadline: float, trial: Callable[[float], _Trial]) -> _Trial:
 
 def _soonest(item: Item, kinds: Sequence[NodeState]) -> float:
     """Return when a job that starts at once, as long as feared, and what waits for it would end at best."""
-    efficient = item.efficient(WARM.efficiency)
+    efficient = item.job.estimate.efficient(WARM.efficiency)
     times = (item.seconds(min(item.cap(node), efficient), node.speed) for node in kinds)
     return item.tail + item.pessimism * min(times)
 
@@ -303,7 +326,7 @@ def _soonest(item: Item, kinds: Sequence[NodeState]) -> float:
 def _area(item: Item, kinds: Sequence[NodeState], total_s: float) -> float:
     """Return the reference seconds of cores that a job takes when it is to end within ``total_s``."""
     best = fallback = float("inf")
-    efficient = item.efficient(FLOOR)
+    efficient = item.job.estimate.efficient(LEAST_USE)
     for node in kinds:
         cap = item.cap(node)
         width = item.narrowest(total_s - item.tail, node.speed, cap)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
-from farm.schedule.model import FarmState, NodeState, QueuedJob, unmet
+from farm.schedule.model import Estimate, FarmState, NodeState, QueuedJob, unmet
+
+LEAST_USE: Final = 0.2
+"""What nobody else wants is given to a build as long as so much of it is of use."""
 
 
 class Load:
@@ -36,10 +40,23 @@ class Load:
         fits = self.cores if memory_bytes <= 0 else min(self.cores, max(0, self.memory) // memory_bytes)
         return max(fits, 1) if self.jobs == 0 else fits
 
+    def widest(self, estimate: Estimate, width: int) -> int:
+        """Return the largest width that a build of ``width`` here could have now and use.
+
+        Used is what keeps at least ``LEAST_USE`` of its cores' time busy, by Amdahl's law.
+        """
+        memory = estimate.memory_bytes
+        fits = self.cores if memory <= 0 else min(self.cores, max(0, self.memory) // memory)
+        return min(width + fits, estimate.efficient(LEAST_USE))
+
+    def widen(self, tasks: int, memory_bytes: int) -> None:
+        """Count so many tasks more of a build that is counted already."""
+        self.cores -= tasks
+        self.memory -= tasks * memory_bytes
+
     def take(self, width: int, memory_bytes: int) -> None:
         """Count a job of ``width`` tasks as running here."""
-        self.cores -= width
-        self.memory -= width * memory_bytes
+        self.widen(width, memory_bytes)
         self.jobs += 1
 
 

@@ -4,7 +4,8 @@ A common deadline is computed at which the work, each job just wide enough to me
 capacity (as CPA does); from there the least one is sought that a plan can meet. Jobs are planned in the order
 of urgency on the node where each meets the deadline with the least area, or, if it can't, ends first (as HEFT
 does); a node that is free now may be left to others. Only what the plan starts now is started; after the next
-event all is planned anew.
+event all is planned anew. What is free then and waited for by nobody goes to builds that run: they become
+wider.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class LookAhead:
         self._pool = Pool()
 
     def assign(self, state: FarmState) -> Sequence[Assignment]:
-        """Return what is to be started now."""
+        """Return what is to be started now, and what is to be widened."""
         return self.decide(state).assignments
 
     def decide(self, state: FarmState) -> Decision:
@@ -42,7 +43,7 @@ class LookAhead:
             # Among more, errors of single estimates even out by themselves, and this would cost too much.
             state = self._pool.pooled(state)
         loads = loads_of(state)
-        if not state.queued or not any(load.open for load in loads.values()):
+        if not any(load.cores > 0 for load in loads.values()):
             return Decision((), {})
         nodes = [load.node for load in loads.values()]
         items = self._ordered(state, nodes)
@@ -51,7 +52,7 @@ class LookAhead:
         for job in state.running:
             if job.node in running:
                 running[job.node].append(job)
-        return Event(loads, running, items, self._able_of).decide()
+        return Event(loads, running, items, self._able_of, more=state.more).decide()
 
     def _ordered(self, state: FarmState, nodes: Sequence[NodeState]) -> list[Item]:
         """Return the queue by weight; what did not change is not computed again."""

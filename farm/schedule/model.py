@@ -25,9 +25,15 @@ class Estimate:
     spread: float
     """Expected factor of error: 1.0 is exact, 2.0 may be half or double. Cold estimates have a large one."""
 
-    def seconds(self, width: int, speed: float) -> float:
+    def seconds(self, width: float, speed: float) -> float:
         """Return the expected wall time with ``width`` parallel tasks on cores of ``speed``."""
         return (self.serial_s + self.parallel_s / width) / speed
+
+    def efficient(self, floor: float) -> int:
+        """Return the largest width at which at least ``floor`` of the cores' time is of use."""
+        if self.serial_s <= self.work_s * 1e-6:
+            return 1 << 30
+        return max(1, int((self.work_s / floor - self.parallel_s) / self.serial_s))
 
     @property
     def work_s(self) -> float:
@@ -76,8 +82,11 @@ class RunningJob:
     node: str
     width: int
     elapsed_s: float
+    """Of one that was widened: as if it had had its width from the beginning (:class:`Widths`)."""
     estimate: Estimate
     project: str = ""
+    widens: bool = True
+    """Its node can give it more tasks while it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +116,16 @@ class FarmState:
     queued: Sequence[QueuedJob]
     running: Sequence[RunningJob]
     nodes: Sequence[NodeState]
+    more: bool = False
+    """Other jobs are about to join the queue: what is free is theirs, and nothing is widened."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One job to one node, with the number of parallel tasks its build may use (``-jN``)."""
+    """One job to one node, with the number of parallel tasks its build may use (``-jN``).
+
+    Of a job that runs there: with more tasks than it has.
+    """
 
     job_id: str
     node: str
@@ -119,12 +133,15 @@ class Assignment:
 
 
 class Policy(Protocol):
-    """Decides what starts now. Pure: same state, same answer; no clock, no I/O. It may cache."""
+    """Decides what starts and what is widened now. Pure: same state, same answer; no clock, no I/O.
+
+    It may cache.
+    """
 
     name: ClassVar[str]
 
     def assign(self, state: FarmState) -> Sequence[Assignment]:
-        """Return what is to be started now, the most urgent first."""
+        """Return what is to be started now, the most urgent first, and what is to be widened."""
 
 
 def unmet(needs: Needs, node: NodeState) -> tuple[str, ...]:

@@ -76,12 +76,6 @@ class Item:
         by_memory = node.memory_bytes // self.memory if self.memory > 0 else node.cores
         return max(1, int(min(node.cores, by_memory) * share))
 
-    def efficient(self, floor: float) -> int:
-        """Return the largest width at which at least ``floor`` of the cores' time is of use."""
-        if self.serial <= self.work * 1e-6:
-            return 1 << 30
-        return max(1, int((self.work / floor - self.parallel) / self.serial))
-
     def narrowest(self, limit_s: float, speed: float, top: int) -> int:
         """Return the least width at which the job, as long as feared, ends within ``limit_s``; or ``top``."""
         return self._least(limit_s * speed / self.pessimism, top)
@@ -278,13 +272,15 @@ class Planner:
         width = item.narrowest(limit_s, speed, top)
         if self._style.insure >= 1:
             return width
-        return max(width, item.insured(limit_s, speed, min(top, item.efficient(self._style.insure))))
+        return max(
+            width, item.insured(limit_s, speed, min(top, item.job.estimate.efficient(self._style.insure)))
+        )
 
     def _place(self, item: Item, names: Sequence[str]) -> Booking | None:
         # Blocked by a job that can't be planned: it can't start now, when it will is unknown.
         begin = max((self._ends.get(before, 1e-6) for before in item.job.after), default=0.0)
         tops: dict[tuple[int, int], int] = {}
-        efficient = item.efficient(self._style.efficiency)
+        efficient = item.job.estimate.efficient(self._style.efficiency)
         best: tuple[tuple[bool, float, float, int, str], Profile, int, float, float] | None = None
         for name in names:
             profile = self._profiles[name]

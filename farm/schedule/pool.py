@@ -36,10 +36,15 @@ class Pool:
         }
         if not means:
             return state
-        return FarmState(
-            [self._one(job, means[job.project]) if job.project in means else job for job in state.queued],
-            [_running(job, means[job.project]) if job.project in means else job for job in state.running],
-            state.nodes,
+        return replace(
+            state,
+            queued=[
+                self._one(job, means[job.project]) if job.project in means else job for job in state.queued
+            ],
+            running=[
+                replace(job, estimate=means[job.project]) if job.project in means else job
+                for job in state.running
+            ],
         )
 
     def _mean(self, project: str, estimates: list[Estimate]) -> Estimate:
@@ -54,10 +59,6 @@ class Pool:
         if known is None or known[0] is not job or known[1].estimate is not estimate:
             known = self._queued[job.job_id] = (job, replace(job, estimate=estimate))
         return known[1]
-
-
-def _running(job: RunningJob, estimate: Estimate) -> RunningJob:
-    return replace(job, estimate=estimate)
 
 
 def mean(estimates: Iterable[Estimate]) -> Estimate:

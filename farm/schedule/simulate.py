@@ -9,6 +9,7 @@ from typing import Protocol
 
 from farm.schedule.bound import Build, Loss
 from farm.schedule.model import Assignment, Estimate, FarmState, NodeState, Policy, QueuedJob, RunningJob
+from farm.schedule.widths import Widths
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Span:
 
     job_id: str
     node: str
-    width: int
+    widths: Widths
     start_s: float
     end_s: float
     lost: bool = False
@@ -50,10 +51,10 @@ class Forecast(Protocol):
     def estimate(self, build: Build) -> Estimate:
         """Return the estimate; the same object as long as it did not change."""
 
-    def running(self, build: Build, node: str, width: int, elapsed_s: float) -> None:
+    def running(self, build: Build, node: str, width: float, elapsed_s: float) -> None:
         """Take note of a build that has not ended yet."""
 
-    def ended(self, build: Build, node: str, width: int, duration_s: float) -> None:
+    def ended(self, build: Build, node: str, width: float, duration_s: float) -> None:
         """Take note of a build that has ended."""
 
 
@@ -68,10 +69,10 @@ class Fixed:
         """Return the estimate."""
         return self._estimates.get(build.job_id, build.truth)
 
-    def running(self, build: Build, node: str, width: int, elapsed_s: float) -> None:
+    def running(self, build: Build, node: str, width: float, elapsed_s: float) -> None:
         """Learn nothing."""
 
-    def ended(self, build: Build, node: str, width: int, duration_s: float) -> None:
+    def ended(self, build: Build, node: str, width: float, duration_s: float) -> None:
         """Learn nothing."""
 
 
@@ -103,6 +104,13 @@ def simulate(
     )
 
 
+@dataclass(slots=True)
+class _Run:
+    node: str
+    widths: Widths
+    since_s: float
+
+
 class _Farm:
     def __init__(
         self, builds: Sequence[Build], nodes: Sequence[NodeState], forecast: Forecast, overhead_s: float
@@ -117,7 +125,7 @@ class _Farm:
             for before in build.after & self.builds.keys():
                 self.needed_by.setdefault(before, []).append(build.job_id)
         self.queued = {build.job_id: self._queue(build.job_id, {}) for build in builds}
-        self.running: dict[str, tuple[Assignment, float]] = {}
+        self.running: dict[str, _Run] = {}
         self.ends: list[tuple[float, str]] = []
         self.spans: list[Span] = []
 
@@ -127,24 +135,39 @@ class _Farm:
         return QueuedJob(name, self.forecast.estimate(build), build.needs, after, failed_on, build.project)
 
     def start(self, policy: Policy) -> None:
-        """Ask the policy and start what it says."""
+        """Ask the policy; start and widen what it says."""
         for item in policy.assign(self.state()):
-            build, node = self.builds[item.job_id], next(n for n in self.nodes if n.name == item.node)
-            del self.queued[item.job_id]
-            self.running[item.job_id] = (item, self.now_s)
-            end = self.now_s + self.overhead_s + build.truth.seconds(item.width, node.speed)
+            truth = self.builds[item.job_id].truth
+            speed = next(node.speed for node in self.nodes if node.name == item.node)
+            run = self.running.get(item.job_id)
+            if run is None:
+                del self.queued[item.job_id]
+                run = self.running[item.job_id] = _Run(item.node, Widths(item.width), self.now_s)
+                end = self.now_s + self.overhead_s + truth.seconds(item.width, speed)
+            else:
+                end = self._widen(item, run, truth, speed)
             heapq.heappush(self.ends, (end, item.job_id))
+
+    def _widen(self, item: Assignment, run: _Run, truth: Estimate, speed: float) -> float:
+        """Return when a build ends whose width changes now: the rest of its own work takes less time."""
+        (end,) = [end for end, name in self.ends if name == item.job_id]
+        self.ends = [pair for pair in self.ends if pair[1] != item.job_id]
+        heapq.heapify(self.ends)
+        begin = max(self.now_s, run.since_s + self.overhead_s)
+        before_s = truth.seconds(run.widths.now, speed)
+        share = (end - begin) / before_s if before_s > 0 else 0.0
+        run.widths = run.widths.widened(self.now_s - run.since_s, item.width)
+        return begin + share * truth.seconds(item.width, speed)
 
     def state(self) -> FarmState:
         """Return what the policy may know; queued jobs are made anew only where something changed."""
         running = []
-        for name, (item, since) in self.running.items():
-            build = self.builds[name]
-            self.forecast.running(build, item.node, item.width, self.now_s - since)
+        for name, run in self.running.items():
+            build, elapsed_s = self.builds[name], self.now_s - run.since_s
+            self.forecast.running(build, run.node, run.widths.mean(elapsed_s), elapsed_s)
             estimate = self.forecast.estimate(build)
-            running.append(
-                RunningJob(name, item.node, item.width, self.now_s - since, estimate, build.project)
-            )
+            as_if_s = run.widths.as_if(elapsed_s, estimate)
+            running.append(RunningJob(name, run.node, run.widths.now, as_if_s, estimate, build.project))
         for name, job in self.queued.items():
             if self.forecast.estimate(self.builds[name]) is not job.estimate:
                 self.queued[name] = self._queue(name, job.failed_on)
@@ -155,24 +178,24 @@ class _Farm:
         self.now_s = self.ends[0][0]
         while self.ends and self.ends[0][0] <= self.now_s:
             _, name = heapq.heappop(self.ends)
-            item = self._stop(name, lost=False)
+            run = self._stop(name, lost=False)
             for later in self.needed_by.get(name, ()):
                 self.waits[later].discard(name)
                 self.queued[later] = self._queue(later, self.queued[later].failed_on)
-            since = self.spans[-1].start_s
-            self.forecast.ended(self.builds[name], item.node, item.width, self.now_s - since)
+            elapsed_s = self.now_s - run.since_s
+            self.forecast.ended(self.builds[name], run.node, run.widths.mean(elapsed_s), elapsed_s)
 
     def lose(self, loss: Loss) -> None:
         """Take a node away; what ran on it waits again."""
         self.now_s = max(self.now_s, loss.at_s)
         self.nodes = [node for node in self.nodes if node.name != loss.node]
-        for name in [name for name, (item, _) in self.running.items() if item.node == loss.node]:
+        for name in [name for name, run in self.running.items() if run.node == loss.node]:
             self._stop(name, lost=True)
             self.queued[name] = self._queue(name, {loss.node: 1})
         self.ends = [(end, name) for end, name in self.ends if name in self.running]
         heapq.heapify(self.ends)
 
-    def _stop(self, name: str, *, lost: bool) -> Assignment:
-        item, since = self.running.pop(name)
-        self.spans.append(Span(name, item.node, item.width, since, self.now_s, lost))
-        return item
+    def _stop(self, name: str, *, lost: bool) -> _Run:
+        run = self.running.pop(name)
+        self.spans.append(Span(name, run.node, run.widths, run.since_s, self.now_s, lost))
+        return run

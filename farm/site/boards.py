@@ -126,7 +126,7 @@ def _window(attempts: Sequence[Attempt], history: History, ends: int) -> list[tu
         end = min(attempt.ended_at or history.as_of, float(ends))
         if end > began:
             start = max(0.0, attempt.leased_at - began)
-            ran = Ran(attempt_id(attempt), attempt.node, attempt.width, start, max(start, end - began))
+            ran = Ran(attempt_id(attempt), attempt.node, attempt.widths, start, max(start, end - began))
             found.append((attempt, ran))
     return found
 

@@ -29,6 +29,8 @@ class BuildPage:
     python: str
     node: str
     width: int
+    widest: int
+    """More than ``width`` where it was widened while it ran."""
     outcome: str
     message: str
     state: str

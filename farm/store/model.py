@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from farm.plan import JobSpec
+from farm.schedule.widths import Widths
 
 
 class State(StrEnum):
@@ -62,7 +63,8 @@ class Job:
     state: State
     attempt: int
     node: str | None
-    width: int
+    widths: Widths
+    """How many tasks the current attempt may run at once."""
     failure: Failure | None
     message: str
     queued_at: float
@@ -81,6 +83,11 @@ class Job:
         return f"{self.job_id}.{self.attempt}"
 
     @property
+    def width(self) -> int:
+        """How many tasks the current attempt may run at once now."""
+        return self.widths.now
+
+    @property
     def duration_s(self) -> float | None:
         """Wall time of the last attempt, from lease to end, in seconds."""
         if self.started_at is None:
@@ -97,7 +104,7 @@ class Attempt:
     project: str
     python: str
     node: str
-    width: int
+    widths: Widths
     leased_at: float
     ended_at: float | None
     failure: Failure | None

@@ -60,6 +60,10 @@ STEPS: Final = (
         FROM json_each(spec, '$.recipe.known_failures')
     ))) WHERE json_type(spec, '$.recipe.known_failures') = 'object';
     """,
+    """
+    ALTER TABLE job ADD COLUMN widened TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE attempt ADD COLUMN widened TEXT NOT NULL DEFAULT '[]';
+    """,
 )
 
 

@@ -20,6 +20,7 @@ from typing import Final
 from farm.errors import InputError
 from farm.plan import JobSpec
 from farm.recipe import Recipe
+from farm.schedule.widths import Widths
 from farm.store.model import Attempt, Failure, Job, Mark, NodeMark, Run, State
 from farm.store.schema import migrate
 
@@ -137,14 +138,28 @@ class Store:
         now = time.time()
         with self._transaction():
             self._db.execute(
-                "UPDATE job SET state = ?, attempt = attempt + 1, node = ?, width = ?, started_at = ?,"
-                " ended_at = NULL, failure = NULL, message = '' WHERE job_id = ?",
+                "UPDATE job SET state = ?, attempt = attempt + 1, node = ?, width = ?, widened = '[]',"
+                " started_at = ?, ended_at = NULL, failure = NULL, message = '' WHERE job_id = ?",
                 (State.LEASED, node, width, now, job_id),
             )
             self._db.execute(
                 "INSERT INTO attempt (job_id, attempt, node, width, leased_at)"
                 " SELECT job_id, attempt, node, width, ? FROM job WHERE job_id = ?",
                 (now, job_id),
+            )
+        return self.job(job_id)
+
+    def widen(self, job_id: str, width: int) -> Job:
+        """Write down that a job's running attempt may run more tasks from now on."""
+        with self._transaction():
+            job = self.job(job_id)
+            widths = job.widths.widened(max(0.0, time.time() - (job.started_at or 0.0)), width)
+            self._db.execute(
+                "UPDATE job SET widened = ? WHERE job_id = ?", (json.dumps(widths.changes), job_id)
+            )
+            self._db.execute(
+                "UPDATE attempt SET widened = ? WHERE job_id = ? AND attempt = ?",
+                (json.dumps(widths.changes), job_id, job.attempt),
             )
         return self.job(job_id)
 
@@ -350,7 +365,7 @@ class Store:
             state=State(row["state"]),
             attempt=row["attempt"],
             node=row["node"],
-            width=row["width"],
+            widths=_widths(row),
             failure=Failure(row["failure"]) if row["failure"] else None,
             message=row["message"],
             queued_at=row["queued_at"],
@@ -370,12 +385,16 @@ class Store:
             project=spec.project,
             python=spec.python,
             node=row["node"],
-            width=row["width"],
+            widths=_widths(row),
             leased_at=row["leased_at"],
             ended_at=row["ended_at"],
             failure=Failure(row["failure"]) if row["failure"] else None,
             result=_object(row["result"]),
         )
+
+
+def _widths(row: sqlite3.Row) -> Widths:
+    return Widths(row["width"], tuple((after_s, width) for after_s, width in json.loads(row["widened"])))
 
 
 def _object(text: str | None) -> dict[str, object]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from farm.errors import LyingNodeError, NodeError
-from farm.executor import AttemptState, NodeFile
+from farm.executor import AttemptState, Limits, NodeFile
 from tests.integration.nodekit import until
 from tests.integration.placekit import (
     Follower,
@@ -99,6 +99,19 @@ class Launching:
         follower.result()
         lag = time.time() - float(follower.log.decode().splitlines()[-2])
         assert lag < 0.5
+
+    def test_a_running_attempt_is_widened_and_nothing_else(self, place: Place) -> None:
+        executor = place.executor()
+        assert not executor.widen("wide.1", 4, Limits(60))
+        gate = f"{place.folder()}/gate"
+        follower = started(executor, shell("wide", f"echo begun; while [ ! -e {gate} ]; do sleep 0.05; done"))
+        follower.follow(b"begun")
+        limits = Limits(60, memory_bytes=1 << 30, processes=600)
+        assert executor.widen("wide.1", 4, limits)
+        assert place.executor().widen("wide.1", 4, limits), "repeated after a broken link"
+        place.touch(gate)
+        assert follower.result().failure is None
+        assert not executor.widen("wide.1", 8, limits)
 
     def test_cancel_ends_the_whole_tree(self, place: Place) -> None:
         executor = place.executor()

@@ -54,7 +54,9 @@ verb, name, rest = sys.argv[1], sys.argv[2], sys.argv[3:]
 home = pathlib.Path("/var/lib/wheelfarm-node")
 record = home / f"{name}.ended"
 if verb == "start":
-    limits = unit.Limits(**json.loads(rest[0]))
+    given = json.loads(rest[0])
+    bounds = {key: given.pop(key) for key in ("memory_bytes", "processes", "shares") if key in given}
+    limits = unit.Limits(unit.Bounds(**bounds), **given)
     log = home / f"{name}.log"
     print(json.dumps(unit.start(name, rest[1:], log=log, cwd=home, record=record, limits=limits)))
 else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from farm.errors import ExitCode
+from farm.node.supervise import WIDTH
 from farm.recipe import Recipe
 from farm.store import Failure, Mark, State
 from tests.integration.farmkit import QUICK, Farm, Riscv64
@@ -52,6 +54,40 @@ def test_one_node_builds_several_at_once_and_never_more_than_it_may(farm: Farm) 
     assert {farm.state(name) for name in names} == {State.PUBLISHED}
 
 
+def width_there(farm: Farm, project: str) -> int:
+    """How many tasks the node lets a build run at once."""
+    job = farm.job(project)
+    (root,) = (Path(node.root) for node in farm.nodes if node.name == job.node)
+    return int(json.loads((root / "jobs" / job.attempt_id / WIDTH).read_text())["width"])
+
+
+def test_a_build_gets_the_cores_that_nobody_else_wants(farm: Farm) -> None:
+    spec = farm.queue("one", farm.gated("one"))
+    with farm.store() as store:
+        store.lease(spec.job_id, "sg", 2)
+    with farm.running():
+        until(lambda: farm.waits("one"), "the build to begin")
+        until(lambda: farm.job("one").width > 2, "it to be widened")
+        until(lambda: width_there(farm, "one") == farm.job("one").width, "the node to hear of it")
+    with farm.store() as store:
+        widths = store.attempt(spec.job_id).widths
+    assert (widths.first, widths.now) == (2, farm.job("one").width)
+    assert (farm.state("one"), farm.job("one").attempt) == (State.PUBLISHED, 1)
+
+
+def test_a_width_that_a_killed_controller_told_nobody_is_told_by_the_next(farm: Farm) -> None:
+    spec = farm.queue("one", farm.gated("one"))
+    controller = farm.controller()
+    until(lambda: farm.waits("one") and farm.state("one") is State.RUNNING, "the build to begin")
+    controller.send_signal(signal.SIGKILL)
+    controller.wait()
+    with farm.store() as store:
+        wider = store.widen(spec.job_id, 40).width
+    with farm.running():
+        until(lambda: width_there(farm, "one") == wider, "the node to hear of it")
+    assert (farm.state("one"), farm.job("one").attempt) == (State.PUBLISHED, 1)
+
+
 def test_f10_a_build_outlives_its_link_and_is_taken_up_again(farm: Farm, sshds: list[Sshd]) -> None:
     farm.queue("one", farm.gated("one"))
     with farm.running():
@@ -90,7 +126,7 @@ def test_f10_a_lease_that_never_reached_the_node_is_started(farm: Farm) -> None:
         store.lease(spec.job_id, "sg", 3)
     farm.run()
     job = farm.job("one")
-    assert (job.state, job.attempt, job.node, job.width) == (State.PUBLISHED, 1, "sg", 3)
+    assert (job.state, job.attempt, job.node, job.widths.first) == (State.PUBLISHED, 1, "sg", 3)
 
 
 def test_a_lease_on_a_node_that_left_the_inventory_is_built_elsewhere(farm: Farm) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from farm.doctor import Level
 from farm.doctor.timers import timers
-from farm.executor import AttemptState, Launch, Result, ssh
+from farm.executor import AttemptState, Launch, Limits, Result, ssh
 from farm.executor.ssh import FARM_NODE, SshExecutor
 from farm.node.process import start_time
 from farm.nodes import Address, Node
@@ -196,6 +196,20 @@ def test_who_takes_more_than_his_width_takes_it_from_nobody(board: Machine) -> N
     narrow, wide = (int(board.log(name).split()[-1]) for name in ("narrow", "wide"))
     assert ended == ["success", "success"]
     assert 2 * narrow < wide < 4 * narrow, "three shares against one"
+
+
+def test_a_wider_build_has_more_memory_processes_and_shares(place: BoardPlace) -> None:
+    script = """
+        group=/sys/fs/cgroup$(cut -d: -f3- /proc/self/cgroup); cd $group; echo begun
+        while [ $(cat cpu.weight) != 4 ]; do sleep 0.1; done; cat memory.max pids.max
+    """
+    executor = place.executor()
+    follower = started(executor, shell("wide", script, memory_bytes=100 * MIB, processes=50))
+    follower.follow(b"begun")
+    assert executor.widen("wide.1", 4, Limits(60, memory_bytes=400 * MIB, processes=200))
+    assert follower.result().failure is None
+    numbers = [line for line in follower.log.decode().splitlines() if line.isdecimal()]
+    assert numbers == [f"{400 * MIB}", "200"]
 
 
 def test_f25_an_eater_is_of_class_memory_and_its_neighbour_lives(place: BoardPlace) -> None:

@@ -1,12 +1,14 @@
-"""A build keeps to its width, whatever runs its compilers: real build tools, from PyPI."""
+"""A build keeps to its width, whatever runs its compilers, and can be widened: real tools, from PyPI."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.integration.nodekit import WHEEL, Board, make_sdist
+from tests.integration.nodekit import WHEEL, Board, make_sdist, until
 
 pytestmark = pytest.mark.integration
 
@@ -20,6 +22,25 @@ for what in ("+", "-"):
         file.write(what + name + chr(10))
     time.sleep(0.2)
 """
+
+
+# The same, but it waits until it may end. With -wrapper, gcc calls it in place of the compiler proper.
+GATED = """
+import os, sys, time
+log, name = sys.argv[1:3]
+def say(what):
+    with open(log, "a") as file:
+        file.write(what + name + chr(10))
+say("+")
+while not (os.path.exists(log + ".all") or os.path.exists(log + "." + name)):
+    time.sleep(0.05)
+say("-")
+"""
+
+
+def begun(log: Path) -> int:
+    """How many tasks have begun so far."""
+    return log.read_text().count("+") if log.exists() else 0
 
 
 def most_at_once(log: Path) -> int:
@@ -96,21 +117,78 @@ from setuptools.command.build_ext import build_ext
 
 class Logged(build_ext):
     def build_extension(self, extension):
-        subprocess.run([sys.executable, "task.py", {str(log)!r}, extension.name], check=True)
+        task = f"{{sys.executable}},task.py,{log!s},{{extension.name}}"
+        subprocess.run(["gcc", "-S", "part.c", "-o", extension.name, "-wrapper", task], check=True)
 
 setup(name="demo", ext_modules=[Extension(f"part{{n}}", ["part.c"]) for n in range(4)],
       cmdclass={{"build_ext": Logged}})
 """
     files = {
         "pyproject.toml": pyproject("setuptools"),
-        "task.py": TASK.encode(),
+        "task.py": TASK.replace("sys.argv[1:]", "sys.argv[1:3]").encode(),
         "setup.py": setup.encode(),
+        "part.c": b"",
     }
     body = '    subprocess.run([sys.executable, "setup.py", "build_ext"], check=True)'
     sdist = make_sdist(backend(body), "demo-1.0", **files)
     result = board.build(sdist, width=WIDTH, environment=environment)
     assert result["failure"] is None, board.log()
     assert most_at_once(log) == at_once
+
+
+def compilers() -> tuple[str, dict[str, bytes]]:
+    """A project that starts all its compilers at once, as one that counts the board's cores."""
+    body = """
+    task = f"{sys.executable},task.py,LOG,"
+    command = ["gcc", "-S", "x.c", "-wrapper"]
+    running = [subprocess.Popen([*command, f"{task}{n}", "-o", f"{n}.s"]) for n in range(8)]
+    assert not any([compiler.wait() for compiler in running])
+"""
+    return body, {"pyproject.toml": pyproject(), "x.c": b""}
+
+
+def ninja() -> tuple[str, dict[str, bytes]]:
+    edges = "".join(f"build out{number}: task\n name = {number}\n" for number in range(8))
+    rules = f"rule task\n command = python task.py LOG $name\n{edges}"
+    files = {"pyproject.toml": pyproject("ninja>=1.13"), "build.ninja": rules.encode()}
+    return '    subprocess.run(["ninja"], check=True)', files
+
+
+@pytest.mark.parametrize("project", [compilers, ninja])
+def test_a_running_build_can_be_given_more_tasks(
+    board: Board,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    project: Callable[[], tuple[str, dict[str, bytes]]],
+) -> None:
+    # What boards have; this machine's own may be too old to speak of jobservers by name.
+    make = tmp_path / "bin/make"
+    make.parent.mkdir()
+    make.write_text("#!/bin/sh\necho GNU Make 4.4.1\n")
+    make.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{make.parent}:{os.environ['PATH']}")
+    log = tmp_path / "log"
+    body, files = project()
+    files = {name: content.replace(b"LOG", str(log).encode()) for name, content in files.items()}
+    files["task.py"] = GATED.encode()
+    sdist = make_sdist(backend(body.replace("LOG", str(log))), "demo-1.0", **files)
+    board.bring(sdist, width=1)
+    assert board.start()
+    until(lambda: begun(log) == 1, f"the first task: {board.log()}")
+
+    def widened(width: int) -> object:
+        return board.ask("widen", attempt="demo.1", width=width, limits={"memory_bytes": 1 << 30})["wider"]
+
+    assert widened(3) is True
+    # ninja looks for more tokens when a task ends.
+    Path(f"{log}.{log.read_text()[1]}").touch()
+    until(lambda: begun(log) == 4, "one to end and three to run")
+    assert widened(2) is True, "it has more already"
+    assert widened(3) is True
+    Path(f"{log}.all").touch()
+    assert board.finished()["failure"] is None, board.log()
+    assert (most_at_once(log), begun(log)) == (3, 8)
+    assert widened(4) is False, "it has ended"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from farm.display import job_row, table
+from farm.schedule.widths import Widths
 from farm.store import Failure, Job, State
 from tests.unit.plankit import spec
 
@@ -17,7 +18,7 @@ def test_names_can_be_copied_from_a_narrow_terminal(width: int) -> None:
     asked = spec("charset-normalizer")
     jobs = [
         Job(
-            *(asked.job_id, asked, state, 1, "vboard-sg2044", 4, failure, "an error " * 20),
+            *(asked.job_id, asked, state, 1, "vboard-sg2044", Widths(4), failure, "an error " * 20),
             *(0.0, 0.0, 700.0, None, None, False),
         )
         for state, failure in ((State.PUBLISHED, None), (State.FAILED, Failure.BUILD))

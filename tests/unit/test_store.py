@@ -241,9 +241,9 @@ def test_runs_and_their_attempts(store: Store) -> None:
     assert (run.policy, run.nodes) == ("lookahead", {"f3": {"cores": 8}})
     assert run.ended_at is not None
     (attempt,) = store.attempts(since=run.began_at)
-    assert (attempt.node, attempt.width, attempt.failure, attempt.result) == (
+    assert (attempt.node, str(attempt.widths), attempt.failure, attempt.result) == (
         "f3",
-        4,
+        "4",
         None,
         {"duration_s": 3},
     )

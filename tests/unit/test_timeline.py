@@ -16,6 +16,7 @@ from farm.nodes import Address, Facts, Node
 from farm.plan import JobSpec
 from farm.recipe import Recipe
 from farm.schedule import POLICIES
+from farm.schedule.widths import Widths
 from farm.store import Attempt, Failure, Run, Store
 from farm.timeline import Timeline, foresee, review
 from tests.unit.plankit import spec
@@ -77,7 +78,7 @@ def test_what_no_node_can_take_is_named(tmp_path: Path, experience: Experience) 
 def attempt(name: str, node: str, start: float, end: float | None, failure: Failure | None = None) -> Attempt:
     seconds = (end or 0) - start
     result: dict[str, object] = {"duration_s": seconds, "processor_s": {"build": seconds * 4}} if end else {}
-    return Attempt(f"{name}-1.0-cp313", 1, name, "cp313", node, 4, start, end, failure, result)
+    return Attempt(f"{name}-1.0-cp313", 1, name, "cp313", node, Widths(4), start, end, failure, result)
 
 
 RUN = Run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from farm.dispatch.experience import observation
+from farm.schedule.widths import Widths
 from farm.store import Attempt
 
 
@@ -20,5 +21,7 @@ from farm.store import Attempt
     ],
 )
 def test_f25_a_peak_is_of_all_tasks_together(result: dict[str, object], peak: int | None) -> None:
-    attempt = Attempt("a-1.0-cp313", 1, "a", "cp313", "f3", 4, 0.0, 9.0, None, {"duration_s": 9.0, **result})
+    attempt = Attempt(
+        "a-1.0-cp313", 1, "a", "cp313", "f3", Widths(4), 0.0, 9.0, None, {"duration_s": 9.0, **result}
+    )
     assert observation(attempt).peak_memory_bytes == peak

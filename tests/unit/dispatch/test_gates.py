@@ -17,6 +17,7 @@ from farm.dispatch.ledger import Ledger
 from farm.errors import PublishError
 from farm.paths import Paths
 from farm.recipe import Recipe
+from farm.schedule.widths import Widths
 from farm.store import Failure, Job, State, Store
 from farm.verify import Gate, Report, Verdict
 from tests.unit.plankit import spec
@@ -31,7 +32,20 @@ LICENCE, PLATFORM, CONTENT = {Gate.LICENCE}, {Gate.PLATFORM}, {Gate.CONTENT}
 def job(recipe: Recipe) -> Job:
     asked = replace(spec("demo"), project="demo", version="1.0", python="cp313", recipe=recipe)
     return Job(
-        "demo", asked, State.BUILT, 1, "f3", 4, None, "", 0.0, None, None, None, None, cancelling=False
+        "demo",
+        asked,
+        State.BUILT,
+        1,
+        "f3",
+        Widths(4),
+        None,
+        "",
+        0.0,
+        None,
+        None,
+        None,
+        None,
+        cancelling=False,
     )
 
 

@@ -12,6 +12,7 @@ from farm.dispatch.placing import corrected, limits, needs_of, nobody, node_stat
 from farm.nodes import Address, Node
 from farm.recipe import DEFAULT, Recipe
 from farm.schedule import Estimate
+from farm.schedule.widths import Widths
 from farm.store import Failure, Job, State
 from tests.unit.plankit import spec
 from tests.unit.test_nodes import FACTS
@@ -29,7 +30,7 @@ def job(recipe: Recipe = DEFAULT, width: int = 4) -> Job:
         state=State.LEASED,
         attempt=1,
         node="f3",
-        width=width,
+        widths=Widths(width),
         failure=None,
         message="",
         queued_at=1.0,
@@ -74,7 +75,7 @@ def test_f17_f30_limits_fit_the_node(speed: float, width: int, memory: int) -> N
     state = node_state(NODE, FACTS, speed)
     estimate = replace(SMALL, memory_bytes=memory)
     one = job(Recipe(timeout_s=600), width)
-    found = limits(one, estimate, needs_of(one.spec, estimate, 10), state)
+    found = limits(one, width, estimate, needs_of(one.spec, estimate, 10), state)
     assert found.time_s >= 600, "no slow node ends earlier what a fast one would have ended"
     assert found.time_s == 600 / min(1.0, speed)
     assert found.memory_bytes is not None

@@ -153,7 +153,9 @@ def test_a_start_that_systemd_refuses_is_told_and_may_be_repeated(
     order = Order(
         job.parents[1], job, job.parents[1], {"task": {"task": "build", "width": 4}, "limits": limits}
     )
-    assert units.limits(order) == unit.Limits(1 << 20, None, 4, 10 + units.OVERTIME_S, units.GRACE_S)
+    assert units.limits(order) == unit.Limits(
+        unit.Bounds(1 << 20, None, 4), 10 + units.OVERTIME_S, units.GRACE_S
+    )
 
     def refuses(_name: str, _argv: Sequence[str], **options: object) -> bool:
         assert "SSH_CLIENT" not in str(options["environment"])

@@ -1,23 +1,42 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from farm.node.places import Places, wrap_ninja
-from farm.node.variables import WIDTH_VARIABLES, uses_download_cache, variables
+from farm.node.tokens import MAKE, Tokens, at_least
+from farm.node.variables import FIXED, TELLING, uses_download_cache, variables
 
 PLACES = Places(Path("/node/work/demo-cp313"), Path("/node/cache/demo"), Path("/opt/tools"))
 
 
 def made(
-    *, debug: bool = False, distcc: str = "", constraints: Path | None = None, **own: str
+    *,
+    debug: bool = False,
+    distcc: str = "",
+    constraints: Path | None = None,
+    jobserver: bool = True,
+    **own: str,
 ) -> dict[str, str]:
-    return variables(
-        PLACES, width=3, epoch=1, debug=debug, constraints=constraints, distcc_hosts=distcc, own=own
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        tokens = Tokens(Path(folder), 3)
+        tokens.close()
+        return variables(
+            PLACES,
+            width=3,
+            cores=8,
+            tokens=tokens,
+            jobserver=jobserver,
+            epoch=1,
+            debug=debug,
+            constraints=constraints,
+            distcc_hosts=distcc,
+            own=own,
+        )
 
 
 def test_f13_nothing_is_said_by_cflags_which_setuptools_84_takes_for_all_flags() -> None:
@@ -105,14 +124,46 @@ def test_ninja_is_wrapped_only_where_a_build_has_one(tmp_path: Path, monkeypatch
     ninja.write_text("#!/bin/sh\n")
     ninja.chmod(0o755)
     for _ in range(2):
-        assert wrap_ninja(places, tmp_path / "environment") == {"FARM_NINJA": str(ninja)}
+        found = wrap_ninja(places, tmp_path / "environment", 3, jobserver=True)
+        assert found["FARM_NINJA"] == str(ninja)
         assert (places.wrappers / "ninja").exists()
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    assert wrap_ninja(places, tmp_path / "other") == {}
+    assert wrap_ninja(places, tmp_path / "other", 3, jobserver=True) == {}
     assert not (places.wrappers / "ninja").is_symlink(), "a project that looks for it must not find it"
 
 
-def test_whoever_asks_how_many_tasks_may_run_is_told_the_width() -> None:
-    own = made()
-    assert {own[name] for name in WIDTH_VARIABLES} == {"3"}
-    assert own["MAKEFLAGS"] == "-j3"
+@pytest.mark.parametrize(
+    ("version", "jobserver", "told"),
+    [("1.13.0", True, ""), ("1.12.1", True, "-j3"), ("1.13.0", False, "-j3"), (None, True, "-j3")],
+)
+def test_a_ninja_that_knows_no_jobserver_is_told_the_width(
+    tmp_path: Path, version: str | None, told: str, *, jobserver: bool
+) -> None:
+    places, environment = replace(PLACES, work=tmp_path), tmp_path / "environment"
+    for folder in (places.wrappers, environment / "bin"):
+        folder.mkdir(parents=True)
+    # It is not run: strangers made it, and this is not in the sandbox.
+    (environment / "bin/ninja").write_text("#!/bin/sh\nexit 1\n")
+    (environment / "bin/ninja").chmod(0o755)
+    if version:
+        (environment / f"lib/python3.13/site-packages/ninja-{version}.dist-info").mkdir(parents=True)
+    assert wrap_ninja(places, environment, 3, jobserver=jobserver)["FARM_NINJA_JOBS"] == told
+
+
+def test_who_knows_tokens_gets_tokens_and_others_are_told_the_width() -> None:
+    new, old = made(), made(jobserver=False)
+    assert all(own[name] == "3" for own in (new, old) for name in FIXED)
+    # Told a number, CMake would tell it make, and a build could not be widened.
+    assert not new.keys() & set(TELLING)
+    assert {old[name] for name in TELLING} == {"3"}
+    assert "--jobserver-auth=fifo:/" in new["MAKEFLAGS"]
+    assert old["MAKEFLAGS"] == "-j3"
+    assert "--jobserver-auth=fifo:/" in old["CARGO_MAKEFLAGS"]
+
+
+@pytest.mark.parametrize(
+    ("said", "new"),
+    [("GNU Make 4.4.1", True), ("GNU Make 4.3", False), ("GNU Make 5.0", True), ("4.10", True), ("", False)],
+)
+def test_only_a_make_that_understands_pipes_is_given_one(said: str, *, new: bool) -> None:
+    assert at_least(MAKE, said) == new

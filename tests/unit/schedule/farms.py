@@ -107,7 +107,16 @@ def states(draw: st.DrawFn) -> FarmState:
                 free -= width
                 estimate = draw(estimates)
                 elapsed = draw(st.floats(0, 10_000))
-                running.append(RunningJob(f"run{number}-{node.name}", node.name, width, elapsed, estimate))
+                running.append(
+                    RunningJob(
+                        f"run{number}-{node.name}",
+                        node.name,
+                        width,
+                        elapsed,
+                        estimate,
+                        widens=draw(st.booleans()),
+                    )
+                )
     ids = [f"job{number}" for number in range(draw(st.integers(0, 8)))]
     others = [*ids, *(item.job_id for item in running)]
     queued = [
@@ -123,7 +132,7 @@ def states(draw: st.DrawFn) -> FarmState:
         )
         for name in ids
     ]
-    return FarmState(queued, running, nodes)
+    return FarmState(queued, running, nodes, draw(st.booleans()))
 
 
 @st.composite

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 
@@ -140,3 +142,25 @@ def test_a_build_is_insured_against_being_longer_where_width_is_cheap(
     item = Item(job("a", cost(700.0, serial=serial, spread=1.5)))
     plan = Planner({"f3": Profile(node, ())}, 1000.0, style).plan([item], {"a": ["f3"]})
     assert [booking.width for booking in plan.bookings] == [width]
+
+
+def test_what_is_left_over_goes_to_the_build_with_most_left() -> None:
+    giant = RunningJob("giant", "sg", 8, 60.0, cost(10 * HOUR, serial=0.01))
+    small = RunningJob("small", "sg", 8, 60.0, cost(0.2 * HOUR, serial=0.01))
+    nodes = [board("f3", speed=1.0), board("sg", cores=64, memory_gb=128, speed=2.0)]
+    assert LookAhead().assign(FarmState((), [giant, small], nodes)) == (Assignment("giant", "sg", 56),)
+    # Neither what nobody can widen, nor while others are about to come.
+    stiff = replace(giant, widens=False)
+    assert LookAhead().assign(FarmState((), [stiff, small], nodes)) == (Assignment("small", "sg", 56),)
+    assert not LookAhead().assign(FarmState((), [giant], nodes, more=True))
+
+
+def test_no_build_is_widened_into_cores_that_another_waits_for() -> None:
+    small = RunningJob("small", "sg", 32, 0.0, cost(0.1 * HOUR, serial=0.01))
+    other = RunningJob("other", "sg", 24, 0.0, cost(0.2 * HOUR, serial=0.01))
+    nodes = [board("sg", cores=64, memory_gb=128, speed=2.0)]
+    queue = [job("giant", cost(60 * HOUR, serial=0.01))]
+    decided = LookAhead().decide(FarmState(queue, [small, other], nodes))
+    started = {item.job_id for item in decided.assignments}
+    assert decided.waits or started == {"giant"}
+    assert not started & {"small", "other"}

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.schedule import POLICIES, Assignment, FarmState, NodeState, QueuedJob, unmet
+from farm.schedule.ledger import LEAST_USE
 from tests.unit.schedule.farms import GB, board, cost, job, states
 
 each_policy = pytest.mark.parametrize("name", POLICIES)
@@ -30,10 +31,11 @@ def preferred(wanted: QueuedJob, state: FarmState) -> set[str]:
 def test_f25_never_more_cores_memory_or_builds_than_a_node_has(name: str, state: FarmState) -> None:
     memory = {item.job_id: item.estimate.memory_bytes for item in state.queued}
     memory |= {item.job_id: item.estimate.memory_bytes for item in state.running}
-    running = [Assignment(item.job_id, item.node, item.width) for item in state.running]
     started = placed(name, state)
+    now = {item.job_id: Assignment(item.job_id, item.node, item.width) for item in state.running}
+    now |= {item.job_id: item for item in started}
     on_node: dict[str, list[Assignment]] = defaultdict(list)
-    for item in [*running, *started]:
+    for item in now.values():
         on_node[item.node].append(item)
     nodes: dict[str, NodeState] = {node.name: node for node in state.nodes}
     for node_name in {item.node for item in started}:
@@ -51,12 +53,28 @@ def test_each_job_once_only_on_able_nodes_and_never_while_it_waits_for_another(
     name: str, state: FarmState
 ) -> None:
     jobs = {item.job_id: item for item in state.queued}
-    started = placed(name, state)
+    started = [item for item in placed(name, state) if item.job_id in jobs]
     assert max(Counter(item.job_id for item in started).values(), default=0) <= 1
     for item in started:
         assert not jobs[item.job_id].after
         assert item.width >= 1
         assert item.node in preferred(jobs[item.job_id], state)
+
+
+@each_policy
+@given(states())
+def test_only_what_runs_on_a_usable_node_and_can_be_widened_is_and_only_when_nobody_waits_for_its_cores(
+    name: str, state: FarmState
+) -> None:
+    running = {item.job_id: item for item in state.running}
+    usable = {node.name for node in state.nodes if node.usable}
+    wider = [item for item in placed(name, state) if item.job_id in running]
+    assert not (wider and state.more)
+    for item in wider:
+        before = running[item.job_id]
+        assert before.widens
+        assert (item.node, item.node in usable) == (before.node, True)
+        assert before.width < item.width <= before.estimate.efficient(LEAST_USE)
 
 
 @each_policy
@@ -68,6 +86,7 @@ def test_the_same_state_in_any_order_has_the_same_answer(
         rng.sample(state.queued, len(state.queued)),
         rng.sample(state.running, len(state.running)),
         rng.sample(state.nodes, len(state.nodes)),
+        state.more,
     )
     again = POLICIES[name]().assign(shuffled)
     assert sorted(map(repr, again)) == sorted(map(repr, placed(name, state)))
@@ -76,7 +95,7 @@ def test_the_same_state_in_any_order_has_the_same_answer(
 @each_policy
 @given(states())
 def test_an_empty_farm_always_starts_something(name: str, state: FarmState) -> None:
-    idle = FarmState(state.queued, (), state.nodes)
+    idle = FarmState(state.queued, (), state.nodes, state.more)
     can = [item for item in state.queued if not item.after and preferred(item, idle)]
     if name != "round-robin":
         assert bool(placed(name, idle)) == bool(can)

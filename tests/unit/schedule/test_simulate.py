@@ -19,12 +19,14 @@ def check_capacity(table: Timetable, nodes: list[NodeState], builds: list[Build]
     memory = {build.job_id: build.truth.memory_bytes for build in builds}
     for name, spans in table.rows.items():
         node = next(node for node in nodes if node.name == name)
-        for moment in {span.start_s for span in spans}:
+        changes = {span.start_s + after_s for span in spans for after_s, _ in span.widths.changes}
+        for moment in changes | {span.start_s for span in spans}:
             here = [span for span in spans if span.start_s <= moment < span.end_s]
-            assert sum(span.width for span in here) <= node.cores
+            widths = {span.job_id: span.widths.at(moment - span.start_s + 1e-6) for span in here}
+            assert sum(widths.values()) <= node.cores
             assert node.max_jobs is None or len(here) <= node.max_jobs
-            alone = len(here) == 1 and here[0].width == 1
-            assert alone or sum(span.width * memory[span.job_id] for span in here) <= node.memory_bytes
+            alone = list(widths.values()) == [1]
+            assert alone or sum(widths[name] * memory[name] for name in widths) <= node.memory_bytes
 
 
 def check_order(table: Timetable, builds: list[Build]) -> None:

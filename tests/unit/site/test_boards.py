@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farm.schedule.widths import Widths
 from farm.site.boards import DAY_S, LEAST_WIDTH, boards_page
 from farm.site.farm_model import BoardView
 from farm.site.history import History
@@ -17,7 +18,7 @@ NOON = 20_000 * DAY_S + DAY_S // 2
 
 
 def attempt(number: int, began: float, ended: float | None, failure: Failure | None = None) -> Attempt:
-    return Attempt("demo-1", number, "demo", "cp313", "f3", 4, began, ended, failure, {})
+    return Attempt("demo-1", number, "demo", "cp313", "f3", Widths(4), began, ended, failure, {})
 
 
 def board(*attempts: Attempt) -> BoardView:

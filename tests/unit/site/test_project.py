@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from farm.index import ProjectIndex, PublishedFile
+from farm.schedule.widths import Widths
 from farm.site.home import home_page, snippets, trusted_host
 from farm.site.model import About, CellState
 from farm.site.project import Builds, matrix, newest_version, project_row
@@ -40,7 +41,9 @@ def index(*files: PublishedFile) -> ProjectIndex:
 
 def job(version: str, python: str, state: State, failure: Failure | None = None) -> Job:
     wanted = spec("demo", version, python)
-    return Job(wanted.job_id, wanted, state, 1, None, 1, failure, "", 0.0, None, None, None, None, False)
+    return Job(
+        wanted.job_id, wanted, state, 1, None, Widths(1), failure, "", 0.0, None, None, None, None, False
+    )
 
 
 @pytest.mark.parametrize(
