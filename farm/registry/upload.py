@@ -214,13 +214,16 @@ class _Client:
         status = f"HTTP status {response.status_code}"
         said = self._safe(" ".join((response.reason or "").split()))
         message = f"{self._registry.name}: {when}, it answers {status} {said}".rstrip()
+        text = self._safe(" ".join(response.text.split()))[:_SAID]
         if response.status_code in {401, 403}:
+            # GitLab says so of a project that is protected; a page for people would say less.
+            if "json" in response.headers.get("Content-Type", ""):
+                message += f": {text}"
             source = self._registry.token_env or self._registry.token_vault
             hint = f"the token in {source} is wrong, expired, or may not write; `farm doctor` knows more"
             return StopError(message, hint=hint)
         if response.status_code in _BUSY:
             return StopError(message, hint="try again later; what was sent stays")
-        text = self._safe(" ".join(response.text.split()))[:_SAID]
         return PublishError(
             f"{message}: {text}" if text else message, hint="the registry's own words say why"
         )

@@ -138,7 +138,7 @@ class Names:
         return head + query[12:end] + (answer if address else b"")
 
 
-def make_certificate(path: Path, name: str) -> Path:
+def make_certificate(path: Path, name: str, days: int = 2) -> Path:
     """Make a certificate for a host, its own authority; the key is beside it."""
     command = [
         "openssl",
@@ -150,7 +150,7 @@ def make_certificate(path: Path, name: str) -> Path:
         "ec_paramgen_curve:prime256v1",
         "-nodes",
     ]
-    command += ["-days", "2", "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
+    command += ["-days", str(days), "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
     command += ["-out", str(path), "-keyout", str(path.with_suffix(".key"))]
     subprocess.run(command, check=True, capture_output=True)
     return path

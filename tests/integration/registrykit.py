@@ -55,8 +55,8 @@ class Server:
         for name in ("posts", "instead.json"):
             (self.folder / name).unlink(missing_ok=True)
 
-    def instead(self, *answers: tuple[str, Headers]) -> None:
-        """Answer the next posts so, and not as pypiserver does."""
+    def instead(self, *answers: tuple[str, Headers] | tuple[str, Headers, str]) -> None:
+        """Answer the next posts so (status, headers, text), and not as pypiserver does."""
         (self.folder / "instead.json").write_text(json.dumps(answers))
 
 
@@ -86,15 +86,16 @@ def _door(app: Callable[..., Iterable[bytes]], folder: Path) -> Callable[..., It
         answers = json.loads(plan.read_text()) if plan.exists() else []
         if not answers:
             return app(environ, start)
-        (status, headers), *rest = answers
+        (status, headers, *text), *rest = answers
         plan.write_text(json.dumps(rest))
         if status == LOST:
             b"".join(app(environ, lambda *_: None))
             status = "502 Bad Gateway"
         else:
             environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-        start(status, [("Content-Length", "0"), *map(tuple, headers)])
-        return [b""]
+        body = "".join(text).encode()
+        start(status, [("Content-Length", str(len(body))), *map(tuple, headers)])
+        return [body]
 
     return wrapped
 

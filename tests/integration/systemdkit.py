@@ -97,7 +97,8 @@ class Machine:
     port: int = 0
     """Where its sshd is reached, at 127.0.0.1."""
     process: subprocess.Popen[bytes] | None = None
-    _relay: subprocess.Popen[bytes] | None = None
+    _relays: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
+    """The first one made the network."""
     _hand: subprocess.Popen[str] | None = field(default=None, repr=False)
 
     @property
@@ -110,22 +111,25 @@ class Machine:
         keygen(self.directory / "key")
         shutil.copyfile(self.directory / "key.pub", self.state / "key.pub")
         (self.state / "address").write_text(f"{ADDRESS}/{BITS}")
-        self._open_network()
+        self.port = self._relay("unshare", "--net", "sh", "-c", NETWORK, "sh", port=22)
+        until(lambda: ",UP" in self._inside("ip", "link", "show", "tap0"), "the network")
         host_key = " ".join((self.state / "host.pub").read_text().split()[:2])
         (self.directory / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {host_key}\n")
 
-    def _open_network(self) -> None:
+    def reach(self, port: int) -> int:
+        """Return a port at 127.0.0.1 where a port of the machine's is reached."""
+        return self._relay(*self._enter, port=port)
+
+    def _relay(self, *network: str, port: int) -> int:
         with socket.create_server(("127.0.0.1", 0)) as server:
-            self.port = int(server.getsockname()[1])
-            relay = [sys.executable, str(HERE / "relay.py"), str(server.fileno()), ADDRESS, "22"]
-            command = [*WITH_PARENT, "unshare", "--net", "sh", "-c", NETWORK, "sh", *relay]
-            self._relay = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[server.fileno()])
-        until(lambda: ",UP" in self._inside("ip", "link", "show", "tap0"), "the network")
+            relay = [sys.executable, str(HERE / "relay.py"), str(server.fileno()), ADDRESS, str(port)]
+            command = [*WITH_PARENT, *network, *relay]
+            self._relays.append(subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[server.fileno()]))
+            return int(server.getsockname()[1])
 
     @property
     def _enter(self) -> list[str]:
-        assert self._relay is not None
-        return ["nsenter", f"--net=/proc/{self._relay.pid}/ns/net"]
+        return ["nsenter", f"--net=/proc/{self._relays[0].pid}/ns/net"]
 
     def _inside(self, *command: str) -> str:
         done = subprocess.run([*self._enter, *command], check=False, capture_output=True, text=True)
@@ -173,13 +177,14 @@ class Machine:
         until(lambda: "NO-CARRIER" in self._inside("ip", "link", "show", "tap0"), "the machine to be gone")
 
     def destroy(self) -> None:
-        if self._relay is None:
+        if not self._relays:
             return
         self.power_off()
-        assert self._relay.stdin is not None
-        self._relay.stdin.close()
-        self._relay.wait(timeout=COMMAND_S)
-        self._relay = None
+        for relay in self._relays:
+            assert relay.stdin is not None
+            relay.stdin.close()
+            relay.wait(timeout=COMMAND_S)
+        self._relays.clear()
         shutil.rmtree(self.state, ignore_errors=True)
 
     def ask(self, verb: str, *arguments: object) -> Any:  # noqa: ANN401  # JSON

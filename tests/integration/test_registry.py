@@ -111,6 +111,15 @@ def test_a_wrong_token_is_not_shown(server: Server, tmp_path: Path) -> None:
     assert server.files == []
 
 
+def test_why_a_project_may_not_be_written_is_said(server: Server, tmp_path: Path) -> None:
+    """As GitLab says it of a protected package, with the right token."""
+    said = f'{{"message": "403 Forbidden - Package protected. {TOKEN}"}}'
+    server.instead(("403 Forbidden", [("Content-Type", "application/json")], said))
+    (sent,) = send(server, write_wheel(tmp_path))
+    assert sent.error is not None
+    assert "Package protected. (token)" in sent.error.message
+
+
 def test_a_post_is_not_redirected(server: Server, tmp_path: Path) -> None:
     server.instead((f"307 {TOKEN}", [("Location", f"http://127.0.0.2:9/{TOKEN}")]))
     results = send(server, write_wheel(tmp_path))

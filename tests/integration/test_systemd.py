@@ -308,7 +308,7 @@ def test_the_machines_network_ends_with_a_test_run_that_is_killed(tmp_path: Path
     script = (
         "import sys, time; from pathlib import Path; from tests.integration.systemdkit import Machine\n"
         "machine = Machine(Path(sys.argv[1])); machine.create()\n"
-        "print(machine._relay.pid, machine.port, flush=True); time.sleep(600)"
+        "print(machine._relays[0].pid, machine.port, flush=True); time.sleep(600)"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as run:
@@ -332,6 +332,8 @@ def test_the_farms_own_timers(board: Machine) -> None:
     )
     assert "changed=0" not in board.play(TIMERS_PLAY)
     assert "changed=0" in board.play(TIMERS_PLAY), "a second run changes nothing"
+    verified = board.try_ssh("systemd-analyze verify /etc/systemd/system/farm-*.service")
+    assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
     board.ssh("systemctl start farm-index-try.service")
     board.try_ssh("systemctl start farm-index-refresh.service")
     board.ssh("systemctl start farm-doctor.service")
