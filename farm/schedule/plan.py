@@ -25,7 +25,7 @@ COLD_LEAST: Final = 3
 COLD_SLOW: Final = 8
 """The same on a node slower than the fastest: a giant that nobody knew for one is twice as long there."""
 COLD_WIDTH: Final = 8
-"""Whose cost is unknown gets a slot of 8 tasks: one that proves to be a giant can't be widened any more."""
+"""Whose cost is unknown gets a slot of 8 tasks: one that proves to be a giant may never be widened."""
 OVERDUE: Final = 0.3
 """Past its expected end a build is expected to need this share of the time it had, per spread above 1."""
 AREA_STEPS: Final = 10
@@ -44,8 +44,8 @@ class Style:
     insure: float = 1.0
     """Wider than needed by the fear that decides otherwise, as long as so much of the cores' time is of use.
 
-    A build can't be widened once it runs: one that is just wide enough for its deadline misses it by as much
-    as it was underestimated. Amdahl's law makes the first cores cheap. 1.0: never.
+    A build is widened only when cores are left over: one that is just wide enough for its deadline misses it
+    by as much as it was underestimated. Amdahl's law makes the first cores cheap. 1.0: never.
     """
     balance: bool = False
     """Of nodes that are as good, take the emptier one: giants that all sit on one node can't be wide."""

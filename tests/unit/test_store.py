@@ -251,6 +251,18 @@ def test_runs_and_their_attempts(store: Store) -> None:
     assert store.attempts(since=time.time() + 1) == []
 
 
+def test_a_wider_attempt_is_remembered_and_the_next_begins_anew(store: Store) -> None:
+    store.enqueue(DEMO)
+    store.lease(JOB, "f3", 4)
+    assert (store.widen(JOB, 6).width, store.widen(JOB, 8).width) == (6, 8)
+    widths = store.attempt(JOB).widths
+    assert (widths.first, [width for _, width in widths.changes]) == (4, [6, 8])
+    assert all(0 <= after_s < 60 for after_s, _ in widths.changes)
+    store.requeue(JOB, "the board was lost")
+    assert str(store.lease(JOB, "sg", 2).widths) == "2"
+    assert [str(attempt.widths) for attempt in store.attempts()] == ["4 to 8", "2"]
+
+
 def test_another_process_s_changes_are_noticed(tmp_path: Path) -> None:
     mine, other = Store(tmp_path / "farm.sqlite"), Store(tmp_path / "farm.sqlite")
     mine.enqueue(DEMO)

@@ -138,3 +138,13 @@ def test_rows_and_json_say_the_same() -> None:
     spans = content["spans"]
     assert isinstance(spans, list)
     assert len(spans) == 4
+
+
+def test_a_build_that_was_widened_says_so() -> None:
+    wide = replace(attempt("a", "f3", 100.0, 160.0), widths=Widths(4).widened(20.0, 8))
+    timeline = review(RUN, [wide], 170.0)
+    ((_, _, width, *_),) = spans_rows(timeline)
+    assert width == "-j4 to 8"
+    spans = timeline_json(timeline)["spans"]
+    assert isinstance(spans, list)
+    assert (spans[0]["width"], spans[0]["widened"]) == (4, [{"after_s": 20.0, "width": 8}])
