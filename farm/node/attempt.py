@@ -135,7 +135,7 @@ def widen(job: Path, width: int, limits: Json) -> bool:
         units.widen(job, width, limits)
     except UnitError as error:
         raise RefusedError(str(error)) from error
-    write_json(job / WIDTH, {"width": width})
+    write_json(job / WIDTH, {**limits, "width": width})
     with contextlib.suppress(ProcessLookupError, KeyError):
         os.kill(pid_of(read_json(job / "supervisor.json")), WIDEN)
     return True

@@ -142,9 +142,9 @@ class Supervisor:
             text = f"{message}: {program or Path(command[0]).name} ended with code {code}"
             now = self._usage()
             if now.refused_processes > before.refused_processes:
-                text += f"; it wanted more than {self.order.limit('processes'):g} processes at once"
+                text += f"; it wanted more than {self._allowed('processes'):g} processes at once"
             if now.oom_kills > before.oom_kills:
-                limit = int(self.order.limit("memory_bytes")) >> 20
+                limit = int(self._allowed("memory_bytes")) >> 20
                 raise StepError("memory", f"{text}; the kernel ended a process at the limit of {limit} MiB")
             raise StepError(classify(failure, code, self.tail()), text)
 
@@ -159,6 +159,10 @@ class Supervisor:
         """How many tasks may run at once, as far as is known now."""
         begun = self.order.task.get("width", 1)
         return int(str(read_json(self.order.job / WIDTH).get("width", begun)))
+
+    def _allowed(self, limit: str) -> float:
+        """Return a limit as it is now: a wider attempt has more."""
+        return float(str(read_json(self.order.job / WIDTH).get(limit) or self.order.limit(limit)))
 
     def share(self, folder: Path) -> Tokens:
         """Make the tokens of the attempt's tasks in a folder of its own; widened, it has more of them."""

@@ -89,6 +89,7 @@ class Event:
         self._profiles: dict[str, Profile] = {}
         self._started: dict[str, tuple[Booking, int]] = {}
         self._waits: dict[str, Booking] = {}
+        self._wanted: set[str] = set()
 
     def decide(self) -> Decision:
         """Return what starts now, and what is widened."""
@@ -226,6 +227,7 @@ class Event:
         for booking in plan.bookings:
             job = booking.job
             if job.after:
+                self._wanted.add(booking.node.name)
                 continue
             load = self._loads[booking.node.name]
             room = load.room(job.estimate.memory_bytes) if booking.start_s <= NOW_S else 0
@@ -263,8 +265,9 @@ class Event:
         """Share what is free on nodes that nobody waits for; returns which running builds get more.
 
         The build with most left goes first, whether it starts now or runs: what was underestimated is helped.
+        What waits for another job to be published waits for its node, too.
         """
-        waited_for = {booking.node.name for booking in self._waits.values()}
+        waited_for = self._wanted.union(booking.node.name for booking in self._waits.values())
         starting: dict[str, list[tuple[QueuedJob, int]]] = {}
         for booking, width in self._started.values():
             starting.setdefault(booking.node.name, []).append((booking.job, width))
