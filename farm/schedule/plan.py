@@ -164,11 +164,12 @@ def remaining(job: RunningJob, speed: float) -> float:
     return max(left, OVERDUE * (job.estimate.spread - 1) * job.elapsed_s, 1.0)
 
 
-def _in_order(items: Sequence[Item], known: Container[str]) -> list[Item]:
+def _in_order(items: Sequence[Item], known: Container[str], able: Mapping[str, Sequence[str]]) -> list[Item]:
     """Return the items with each after all it waits for, else as they are; last, what waits for others.
 
     Booked before what it waits for, a job would hold a place that it can't use yet; perhaps the only one. The
-    same holds for what waits for a job that is neither here nor ``known``: when it can start is not known.
+    same holds for what waits for a job that is neither here nor ``known``, or that no node is ``able`` to
+    take: when it can start is not known.
     """
     by_id = {item.job.job_id: item for item in items}
     ordered: dict[str, Item] = {}
@@ -180,7 +181,7 @@ def _in_order(items: Sequence[Item], known: Container[str]) -> list[Item]:
             if before in by_id and before not in ordered and before not in path:
                 add(by_id[before], path | {name})
         lost = [before for before in item.job.after if before not in by_id and before not in known]
-        if lost or not blocked.isdisjoint(item.job.after):
+        if lost or not able[name] or not blocked.isdisjoint(item.job.after):
             blocked.add(name)
         ordered.setdefault(name, item)
 
@@ -247,7 +248,7 @@ class Planner:
         )
         bookings: list[Booking] = []
         end = late = 0.0
-        for item in _in_order(order, self._ends):
+        for item in _in_order(order, self._ends, able):
             if booking := self._place(item, able[item.job.job_id]):
                 bookings.append(booking)
                 self._ends[item.job.job_id] = booking.end_s

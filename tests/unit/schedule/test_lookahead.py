@@ -144,6 +144,13 @@ def test_a_build_is_insured_against_being_longer_where_width_is_cheap(
     assert [booking.width for booking in plan.bookings] == [width]
 
 
+def test_what_waits_for_a_job_that_no_node_can_take_holds_no_place() -> None:
+    nowhere = job("nowhere", cost(1.0), needs=Needs("cp313", nodes=frozenset({"sold"})))
+    queue = [nowhere, job("later", cost(HOUR), after=frozenset({"nowhere"})), job("small", cost(1.0))]
+    started = LookAhead().assign(FarmState(queue, [], [board("a", cores=1)]))
+    assert [item.job_id for item in started] == ["small"]
+
+
 def test_what_is_left_over_goes_to_the_build_with_most_left() -> None:
     giant = RunningJob("giant", "sg", 8, 60.0, cost(10 * HOUR, serial=0.01))
     small = RunningJob("small", "sg", 8, 60.0, cost(0.2 * HOUR, serial=0.01))
