@@ -8,10 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-import paramiko
-from fabric import Config, Connection
-
 from farm.errors import NodeError
+from farm.executor.lean import paramiko
 from farm.nodes import Address
 
 CONNECT_TIMEOUT_S: Final = 20
@@ -21,13 +19,44 @@ USER_TIMEOUT_MS: Final = 30_000
 # How long paramiko's thread waits for a packet before it looks whether it was closed. Its own 0.1 s would
 # wake the controller ten times a second for each node; closing shuts the socket down, which is seen at once.
 QUIET_S: Final = 60.0
+# How much is read at once: an answer in one piece, and no more than is kept for each link while it waits.
+AHEAD_BYTES: Final = 960
 SSH_PORT: Final = 22
 # What a link that breaks raises, at any moment and in any call: closing sends a message, too.
 BROKEN: Final = (OSError, EOFError, paramiko.SSHException)
 
 
+class _Socket:
+    """A socket as paramiko uses one, which asks the kernel once for a packet instead of once for each part.
+
+    Whoever waits for the kernel gives the interpreter away, and has to get it back.
+    """
+
+    __slots__ = ("_ahead", "_recv", "close", "fileno", "getpeername", "send", "settimeout", "shutdown")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._recv = sock.recv
+        self._ahead = b""
+        self.send = sock.send
+        self.settimeout = sock.settimeout
+        self.shutdown = sock.shutdown
+        self.close = sock.close
+        self.fileno = sock.fileno
+        self.getpeername = sock.getpeername
+
+    def recv(self, size: int) -> bytes:
+        """Read up to ``size`` bytes; by one thread, paramiko's."""
+        ahead = self._ahead
+        if not ahead:
+            if size >= AHEAD_BYTES:
+                return self._recv(size)
+            ahead = self._recv(AHEAD_BYTES)
+        self._ahead = ahead[size:]
+        return ahead[:size]
+
+
 class Link:
-    """A connection that fabric makes, with TCP_NODELAY, TCP_USER_TIMEOUT and errors that name the fix."""
+    """A connection of paramiko's, with TCP_NODELAY, TCP_USER_TIMEOUT and errors that name the fix."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -92,35 +121,18 @@ class Link:
         if self._client is not None and self.is_open:
             return self._client
         self.close()
-        address = self.address
-        connection = Connection(
-            address.host,
-            user=address.user,
-            port=address.port,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            connect_kwargs={
-                "key_filename": str(address.key_file),
-                "look_for_keys": False,
-                "allow_agent": False,
-                "banner_timeout": CONNECT_TIMEOUT_S,
-                "auth_timeout": CONNECT_TIMEOUT_S,
-            },
-            # The inventory says all there is to say; a user's ~/.ssh/config must not change it.
-            config=Config(lazy=True, overrides={"load_ssh_configs": False}),
-        )
-        self._trust(connection)
+        client = paramiko.SSHClient()
         try:
-            self._connect(connection)
+            self._trust(client)
+            self._connect(client)
         except BaseException:
             # It has a thread and a socket, which would live until the other side loses patience.
-            connection.client.close()
+            client.close()
             raise
-        # Not the connection itself: its configuration is as large as all of the client's state.
-        client: paramiko.SSHClient = connection.client
         self._client = client
         return client
 
-    def _trust(self, connection: Connection) -> None:
+    def _trust(self, client: paramiko.SSHClient) -> None:
         file, port = self.address.known_hosts, self.address.port
         name = self.address.host if port == SSH_PORT else f"[{self.address.host}]:{port}"
         try:
@@ -132,15 +144,28 @@ class Link:
                 hint="pin the host's key there (ssh-keyscan, then compare it on the board's console)",
             ) from error
         for kind, key in (pinned or {}).items():
-            connection.client.get_host_keys().add(name, kind, key)
-        connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+            client.get_host_keys().add(name, kind, key)
+        client.set_missing_host_key_policy(paramiko.RejectPolicy())
 
-    def _connect(self, connection: Connection) -> None:
+    def _connect(self, client: paramiko.SSHClient) -> None:
         where = f"{self.address.host} port {self.address.port}"
         known_hosts = self.address.known_hosts
         try:
-            sock = connection.connect_kwargs["sock"] = self._socket()
-            connection.open()
+            sock = _Socket(self._socket())
+            # ~/.ssh/config is not looked at: the inventory says all there is to say.
+            client.connect(
+                self.address.host,
+                self.address.port,
+                self.address.user,
+                key_filename=str(self.address.key_file),
+                timeout=CONNECT_TIMEOUT_S,
+                allow_agent=False,
+                look_for_keys=False,
+                sock=sock,  # type: ignore[arg-type]  # all that paramiko calls of one
+                banner_timeout=CONNECT_TIMEOUT_S,
+                auth_timeout=CONNECT_TIMEOUT_S,
+                transport_factory=_new_transport,  # type: ignore[arg-type]  # paramiko 4 and 5 differ in options
+            )
             sock.settimeout(QUIET_S)
         except paramiko.BadHostKeyException as error:
             raise self._error(
@@ -188,6 +213,14 @@ class Link:
 def _host_keys(file: Path, _version: tuple[int, ...]) -> paramiko.HostKeys:
     """Return what is pinned in a file: hundreds of links read the same one, and each keeps only its own."""
     return paramiko.HostKeys(str(file))
+
+
+def _new_transport(sock: socket.socket, **options: object) -> paramiko.Transport:
+    """Return a transport that would rather have AES-GCM: one call for each packet, with no HMAC beside it."""
+    transport = paramiko.Transport(sock, **options)  # type: ignore[arg-type]  # the client's, as they are
+    security = transport.get_security_options()
+    security.ciphers = sorted(security.ciphers, key=lambda name: "-gcm@" not in name)
+    return transport
 
 
 def _transport(client: paramiko.SSHClient) -> paramiko.Transport:
