@@ -6,13 +6,14 @@ installed. With it come asyncio, unittest and a YAML library: 5 MiB.
 
 import sys
 
-if "invoke" in sys.modules:
-    import paramiko
-else:
+_unknown = "invoke" not in sys.modules
+if _unknown:
     sys.modules["invoke"] = None  # type: ignore[assignment]  # what Python calls a module that can't be had
-    try:
-        import paramiko
-    finally:
+try:
+    import paramiko
+    from paramiko.packet import Packetizer
+finally:
+    if _unknown:
         del sys.modules["invoke"]
 
-__all__ = ["paramiko"]
+__all__ = ["Packetizer", "paramiko"]

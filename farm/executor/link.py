@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from farm.errors import NodeError
-from farm.executor.lean import paramiko
+from farm.executor.lean import Packetizer, paramiko
 from farm.nodes import Address
 
 CONNECT_TIMEOUT_S: Final = 20
@@ -53,6 +55,30 @@ class _Socket:
             ahead = self._recv(AHEAD_BYTES)
         self._ahead = ahead[size:]
         return ahead[:size]
+
+
+class _Packets(Packetizer):
+    """Packets of a connection whose handshake is timed by the clock.
+
+    paramiko starts a thread for that, and keeps what is left of it: 3 KiB.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self._over_at: float | None = None
+
+    def start_handshake(self, timeout: float) -> None:
+        """Only the first one has a limit: who changes keys later has long been let in."""
+        if self._over_at is None:
+            self._over_at = time.monotonic() + timeout
+
+    def complete_handshake(self) -> None:
+        """Take as much time as it takes from now on."""
+        self._over_at = math.inf
+
+    def handshake_timed_out(self) -> bool:
+        """Whether to give it up."""
+        return self._over_at is not None and time.monotonic() > self._over_at
 
 
 class Link:
@@ -217,7 +243,7 @@ def _host_keys(file: Path, _version: tuple[int, ...]) -> paramiko.HostKeys:
 
 def _new_transport(sock: socket.socket, **options: object) -> paramiko.Transport:
     """Return a transport that would rather have AES-GCM: one call for each packet, with no HMAC beside it."""
-    transport = paramiko.Transport(sock, **options)  # type: ignore[arg-type]  # the client's, as they are
+    transport = paramiko.Transport(sock, packetizer_class=_Packets, **options)  # type: ignore[arg-type]  # the client's, as they are
     security = transport.get_security_options()
     security.ciphers = sorted(security.ciphers, key=lambda name: "-gcm@" not in name)
     return transport
