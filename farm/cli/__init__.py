@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import tempfile
 import traceback
@@ -23,6 +25,10 @@ COMMANDS: Final[Mapping[str, Sequence[str]]] = {
     "yank": ("yank", "unyank"),
 }
 """The commands of each module; all others are of ``index``."""
+
+
+ALLOCATOR: Final[Mapping[str, str]] = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+"""What a dispatch runs with: it has a thread for each node, and glibc shall keep no freed memory for each."""
 
 
 def app_for(command: str = "") -> typer.Typer:
@@ -54,8 +60,21 @@ def _index() -> typer.Typer:
     return group
 
 
+def _with_allocator() -> None:
+    """Begin anew with ALLOCATOR, which glibc reads but once; not where this was not started as a command."""
+    if ALLOCATOR.items() <= os.environ.items():
+        for name in ALLOCATOR:
+            del os.environ[name]  # not for what is started from here
+    elif sys.orig_argv[-len(sys.argv) :] == sys.argv and not ALLOCATOR.keys() & os.environ.keys():
+        command = [sys.executable, *sys.orig_argv[1:]]
+        with contextlib.suppress(OSError):  # it only takes more memory then
+            os.execve(command[0], command, {**os.environ, **ALLOCATOR})  # noqa: S606  # this program itself
+
+
 def main() -> None:
     """Entry point of the ``farm`` command."""
+    if sys.argv[1:2] == ["dispatch"]:
+        _with_allocator()
     own_programs_first()
     try:
         app_for(*sys.argv[1:2])()

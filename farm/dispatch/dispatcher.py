@@ -35,6 +35,12 @@ from farm.store import Failure, Job, State, Store
 COLLECT_TRIES: Final = 3
 CHORES_S: Final = 0.1
 LOOK_ELSEWHERE_S: Final = 0.5
+BEAT_S: Final = 1e-4
+LONGEST_BEAT_S: Final = 0.05
+"""Events are gathered for so long before they are taken, for each node, and at most.
+
+Hundreds of nodes bring a thousand a second: taken one by one, each would wake this thread and another one.
+"""
 WAITING: Final = {State.QUEUED, State.STAGED, State.VERIFIED}
 """Jobs in these states go on when something else does."""
 
@@ -78,6 +84,7 @@ class Dispatcher:
         self._reporter = reporter
         self._policy = policy
         self._tempo = tempo or Tempo()
+        self._beat_s = min(LONGEST_BEAT_S, BEAT_S * len(executors))
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._ledger = Ledger(store)
         self._experience = Experience(store, time.time())
@@ -162,7 +169,9 @@ class Dispatcher:
 
     def _take_events(self, timeout_s: float) -> None:
         with contextlib.suppress(queue.Empty):
-            self._inbox.get(timeout=max(0.0, timeout_s))()
+            first = self._inbox.get(timeout=max(0.0, timeout_s))
+            time.sleep(self._beat_s)
+            first()
             while True:
                 self._inbox.get_nowait()()
 

@@ -21,40 +21,9 @@ USER_TIMEOUT_MS: Final = 30_000
 # How long paramiko's thread waits for a packet before it looks whether it was closed. Its own 0.1 s would
 # wake the controller ten times a second for each node; closing shuts the socket down, which is seen at once.
 QUIET_S: Final = 60.0
-# How much is read at once: an answer in one piece, and no more than is kept for each link while it waits.
-AHEAD_BYTES: Final = 960
 SSH_PORT: Final = 22
 # What a link that breaks raises, at any moment and in any call: closing sends a message, too.
 BROKEN: Final = (OSError, EOFError, paramiko.SSHException)
-
-
-class _Socket:
-    """A socket as paramiko uses one, which asks the kernel once for a packet instead of once for each part.
-
-    Whoever waits for the kernel gives the interpreter away, and has to get it back.
-    """
-
-    __slots__ = ("_ahead", "_recv", "close", "fileno", "getpeername", "send", "settimeout", "shutdown")
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._recv = sock.recv
-        self._ahead = b""
-        self.send = sock.send
-        self.settimeout = sock.settimeout
-        self.shutdown = sock.shutdown
-        self.close = sock.close
-        self.fileno = sock.fileno
-        self.getpeername = sock.getpeername
-
-    def recv(self, size: int) -> bytes:
-        """Read up to ``size`` bytes; by one thread, paramiko's."""
-        ahead = self._ahead
-        if not ahead:
-            if size >= AHEAD_BYTES:
-                return self._recv(size)
-            ahead = self._recv(AHEAD_BYTES)
-        self._ahead = ahead[size:]
-        return ahead[:size]
 
 
 class _Packets(Packetizer):
@@ -177,7 +146,7 @@ class Link:
         where = f"{self.address.host} port {self.address.port}"
         known_hosts = self.address.known_hosts
         try:
-            sock = _Socket(self._socket())
+            sock = self._socket()
             # ~/.ssh/config is not looked at: the inventory says all there is to say.
             client.connect(
                 self.address.host,
@@ -187,7 +156,7 @@ class Link:
                 timeout=CONNECT_TIMEOUT_S,
                 allow_agent=False,
                 look_for_keys=False,
-                sock=sock,  # type: ignore[arg-type]  # all that paramiko calls of one
+                sock=sock,
                 banner_timeout=CONNECT_TIMEOUT_S,
                 auth_timeout=CONNECT_TIMEOUT_S,
                 transport_factory=_new_transport,  # type: ignore[arg-type]  # paramiko 4 and 5 differ in options
