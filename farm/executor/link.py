@@ -6,7 +6,7 @@ import contextlib
 import math
 import socket
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -159,7 +159,7 @@ class Link:
                 sock=sock,
                 banner_timeout=CONNECT_TIMEOUT_S,
                 auth_timeout=CONNECT_TIMEOUT_S,
-                transport_factory=_new_transport,  # type: ignore[arg-type]  # paramiko 4 and 5 differ in options
+                transport_factory=partial(paramiko.Transport, packetizer_class=_Packets),
             )
             sock.settimeout(QUIET_S)
         except paramiko.BadHostKeyException as error:
@@ -208,14 +208,6 @@ class Link:
 def _host_keys(file: Path, _version: tuple[int, ...]) -> paramiko.HostKeys:
     """Return what is pinned in a file: hundreds of links read the same one, and each keeps only its own."""
     return paramiko.HostKeys(str(file))
-
-
-def _new_transport(sock: socket.socket, **options: object) -> paramiko.Transport:
-    """Return a transport that would rather have AES-GCM: one call for each packet, with no HMAC beside it."""
-    transport = paramiko.Transport(sock, packetizer_class=_Packets, **options)  # type: ignore[arg-type]  # the client's, as they are
-    security = transport.get_security_options()
-    security.ciphers = sorted(security.ciphers, key=lambda name: "-gcm@" not in name)
-    return transport
 
 
 def _transport(client: paramiko.SSHClient) -> paramiko.Transport:
