@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from farm.dispatch import placing
 from farm.dispatch.contacts import Contact, Contacts, Tempo
+from farm.dispatch.crew import beat_s
 from farm.dispatch.experience import Experience
 from farm.dispatch.gates import Gates, Prove
 from farm.dispatch.health import Trouble, waited_for_s
@@ -35,12 +36,6 @@ from farm.store import Failure, Job, State, Store
 COLLECT_TRIES: Final = 3
 CHORES_S: Final = 0.1
 LOOK_ELSEWHERE_S: Final = 0.5
-BEAT_S: Final = 1e-4
-LONGEST_BEAT_S: Final = 0.05
-"""Events are gathered for so long before they are taken, for each node, and at most.
-
-Hundreds of nodes bring a thousand a second: taken one by one, each would wake this thread and another one.
-"""
 WAITING: Final = {State.QUEUED, State.STAGED, State.VERIFIED}
 """Jobs in these states go on when something else does."""
 
@@ -84,7 +79,7 @@ class Dispatcher:
         self._reporter = reporter
         self._policy = policy
         self._tempo = tempo or Tempo()
-        self._beat_s = min(LONGEST_BEAT_S, BEAT_S * len(executors))
+        self._beat_s = beat_s(len(executors))
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._ledger = Ledger(store)
         self._experience = Experience(store, time.time())
