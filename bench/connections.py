@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from farm.cli import ALLOCATOR
 from farm.nodes import Node
 from farm.paths import REPOSITORY, Paths
 from farm.plan import JobSpec
@@ -55,6 +56,7 @@ def measure(count: int = COUNT, seconds: float = SECONDS) -> dict[str, object]:
         done = subprocess.run(
             [sys.executable, "-m", "bench.holding", str(folder / "config.json")],
             cwd=REPOSITORY,
+            env={**os.environ, **ALLOCATOR},  # as `farm dispatch` starts itself
             check=True,
             stdout=subprocess.PIPE,
         )

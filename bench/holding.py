@@ -2,7 +2,8 @@
 
     python -m bench.holding CONFIG
 
-It imports what a dispatch needs and no more, so that its memory is told truly.
+It imports what `farm dispatch` has imported when it holds its nodes, so that its memory is told truly: its
+command line, and what reads the inventory. A first download, proof or publication brings more.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import ansible_runner  # noqa: F401
+
+import farm.cli.jobs  # noqa: F401
 from farm.dispatch import Dispatcher, Tempo
 from farm.executor import Command, Task
 from farm.executor.ssh import SshExecutor, gather_s

@@ -15,11 +15,12 @@ from typing import Final
 
 from rich.console import Console
 
-from farm import service
+from farm import controller, service
 from farm.display import Lines
 from farm.nodes import Node
 from farm.paths import REPOSITORY, Paths
 from farm.plan import JobSpec, Python
+from farm.recipe_file import checked
 from farm.store import Job, State, Store
 from farm.upstream import Upstream
 
@@ -88,7 +89,7 @@ def specs_of(requirements: Sequence[str]) -> list[JobSpec]:
 
 def changed(spec: JobSpec, **recipe: object) -> JobSpec:
     """Return the job with another recipe."""
-    return dataclasses.replace(spec, recipe=spec.recipe.model_copy(update=recipe))
+    return dataclasses.replace(spec, recipe=checked(dataclasses.asdict(spec.recipe) | recipe))
 
 
 def build(specs: Sequence[JobSpec], nodes: Sequence[Node], console: Console) -> Timed:
@@ -101,7 +102,7 @@ def build(specs: Sequence[JobSpec], nodes: Sequence[Node], console: Console) -> 
     with tempfile.TemporaryDirectory(prefix="wheelfarm-bench-") as folder, Lines(console) as reporter:
         paths = Paths(Path(folder))
         began = time.monotonic()
-        run = service.run(
+        run = controller.run(
             specs,
             nodes=single,
             publish=lambda wheels: [wheel.stat() for wheel in wheels],

@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from farm.verify import Gate, Report, verify_wheel
+from farm.verify import Gate, Report
 from farm.verify.elf import facts_of
 from farm.verify.image import read_image
 from farm.verify.isa import beyond_rv64gc, parse_arch
+from farm.verify.judge import verify_wheel
 from farm.verify.wheel import read_archive
 
 WHEELS: Final = Path(__file__).with_name("verify_wheels.txt")

@@ -16,7 +16,6 @@ from farm.errors import WheelError
 from farm.index.gone import read_gone
 from farm.index.tree import IndexTree
 from farm.plan import JobSpec
-from farm.provenance.check import stated_job
 from farm.provenance.names import PROVENANCE
 from farm.verify.expect import installable
 from farm.wheel_name import WheelName, build_order, next_build_tag, parse_name
@@ -44,11 +43,18 @@ def published(tree: Path, project: str) -> tuple[Published, ...]:
         except WheelError:
             continue
         try:
-            stated = stated_job(path.with_name(path.name + PROVENANCE).read_bytes())
+            stated = _stated(path.with_name(path.name + PROVENANCE).read_bytes())
         except OSError:  # it came from elsewhere, and has none
             stated = None
         found.append(Published(name, *(stated or ())))
     return tuple(found)
+
+
+def _stated(provenance: bytes) -> tuple[str, str] | None:
+    # It brings 5 MiB of what checks signatures, for nothing where a project is built for the first time.
+    from farm.provenance.check import stated_job  # noqa: PLC0415
+
+    return stated_job(provenance)
 
 
 def build_tag(spec: JobSpec, there: Collection[Published]) -> str:

@@ -18,7 +18,7 @@ from farm.hosted import hosted_projects
 from farm.index import IndexTree
 from farm.index.model import ProjectStatus
 from farm.plan import Python, Reason, choose, runs_on
-from farm.recipe import load_recipe
+from farm.recipe_file import load_recipe
 from farm.upstream import Upstream, UpstreamProject
 from farm.wheel_name import WheelName, parse_name
 

@@ -227,11 +227,10 @@ def _pinned(job: Job, record: BuildRecord | None) -> Recipe:
     recipe = job.spec.recipe
     pins = record.environment if record else []
     anew = {"CCACHE_RECACHE": "1", "SCCACHE_RECACHE": "1"}
-    return recipe.model_copy(
-        update={
-            "build_constraints": [*recipe.build_constraints, *pins],
-            "environment": {**recipe.environment, **anew},
-        }
+    return replace(
+        recipe,
+        build_constraints=[*recipe.build_constraints, *pins],
+        environment={**recipe.environment, **anew},
     )
 
 

@@ -11,12 +11,12 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin
 
-import requests
 from packaging.utils import (
     InvalidSdistFilename,
     InvalidWheelFilename,
@@ -25,22 +25,18 @@ from packaging.utils import (
     parse_wheel_filename,
 )
 from packaging.version import InvalidVersion, Version
-from pypi_simple import (
-    PYPI_SIMPLE_ENDPOINT,
-    DistributionPackage,
-    NoSuchProjectError,
-    PyPISimple,
-    UnsupportedContentTypeError,
-    UnsupportedRepoVersionError,
-)
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
 from farm.errors import HashMismatchError, UpstreamError
 from farm.recipe import SourceArchive
 
+if TYPE_CHECKING:
+    # 13 MiB, which who has all files already can do without: it is imported where it is used.
+    import requests
+    from pypi_simple import DistributionPackage, PyPISimple
+
+PYPI: Final = "https://pypi.org/simple/"
 TIMEOUT_S: Final = 60
-_ABSENT: Final = frozenset({requests.codes.not_found, requests.codes.gone})
+_ABSENT: Final = frozenset({404, 410})
 _CHUNK: Final = 1 << 20
 _NO_SDISTS: Final[Mapping[str, SourceArchive]] = MappingProxyType({})
 
@@ -83,14 +79,19 @@ class UpstreamProject:
 class Upstream:
     """A client of an index that speaks the simple API (PEP 503 or 691)."""
 
-    def __init__(self, endpoint: str = PYPI_SIMPLE_ENDPOINT) -> None:
-        self._http = http_session()
-        self._simple = PyPISimple(endpoint=endpoint, session=self._http)
-
-    @property
-    def endpoint(self) -> str:
+    def __init__(self, endpoint: str = PYPI) -> None:
+        self.endpoint = endpoint.rstrip("/") + "/"
         """Its ``/simple/`` URL."""
-        return self._simple.endpoint
+
+    @cached_property
+    def _http(self) -> requests.Session:
+        return http_session()
+
+    @cached_property
+    def _simple(self) -> PyPISimple:
+        from pypi_simple import PyPISimple  # noqa: PLC0415
+
+        return PyPISimple(endpoint=self.endpoint, session=self._http)
 
     def project(self, name: str, sdists: Mapping[str, SourceArchive] = _NO_SDISTS) -> UpstreamProject:
         """Return what the index offers of ``name``, with the ``sdists`` of its recipe in place of its own.
@@ -98,16 +99,23 @@ class Upstream:
         Raises:
             UpstreamError: there is no such project, or the index can't be reached.
         """
+        import requests  # noqa: PLC0415
+        from pypi_simple import (  # noqa: PLC0415
+            NoSuchProjectError,
+            UnsupportedContentTypeError,
+            UnsupportedRepoVersionError,
+        )
+
         normalised = canonicalize_name(name)
         try:
             page = self._simple.get_project_page(normalised, timeout=TIMEOUT_S)
         except NoSuchProjectError as error:
             raise UpstreamError(
-                f"{name}: no such project on {self._simple.endpoint}", hint="check the spelling"
+                f"{name}: no such project on {self.endpoint}", hint="check the spelling"
             ) from error
         except (requests.RequestException, UnsupportedContentTypeError, UnsupportedRepoVersionError) as error:
             raise UpstreamError(
-                f"{name}: the index {self._simple.endpoint} can't be read: {error}",
+                f"{name}: the index {self.endpoint} can't be read: {error}",
                 hint="check the network; what runs on the boards goes on meanwhile",
             ) from error
         base = self._simple.get_project_url(normalised)
@@ -161,6 +169,10 @@ class Upstream:
 
 def http_session(tries: int = 4) -> requests.Session:
     """Return a session that asks again, ``tries`` times, where a server says that it is busy or broken."""
+    import requests  # noqa: PLC0415
+    from requests.adapters import HTTPAdapter  # noqa: PLC0415
+    from urllib3.util import Retry  # noqa: PLC0415
+
     retry = Retry(total=tries, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))
     session = requests.Session()
     for scheme in ("https://", "http://"):
@@ -203,6 +215,8 @@ def download(http: requests.Session, url: str, target: Path, most_bytes: int | N
 
 def is_absent(error: UpstreamError) -> bool:
     """Tell whether a download failed because the server has no such file."""
+    import requests  # noqa: PLC0415
+
     cause = error.__cause__
     return isinstance(cause, requests.HTTPError) and cause.response.status_code in _ABSENT
 

@@ -12,9 +12,9 @@ from typing import Final
 from rich.console import Group
 from rich.text import Text
 
+from farm.controller import open_store
 from farm.display import Cell, duration, job_row, table
 from farm.paths import Paths
-from farm.service import open_store
 from farm.store import Attempt, Job, Mark, NodeMark, State, Store, lock_holder
 
 LOOK_S: Final = 0.5

@@ -2,11 +2,19 @@
 
 What is proved is that the exercised paths run on plain rv64gc, and with two vector lengths; and that a user's
 pip finds all that the wheel needs without a compiler. Wheels are strangers' code: they run inside walls (see
-sandbox).
+sandbox). :mod:`farm.cleanroom.trial` does it.
 """
 
-from farm.cleanroom.room import CPUS, FOLDER, CleanRoom, NoPythonError, RoomError
-from farm.cleanroom.trial import ILLEGAL, NO_WHEEL, VECTOR_LENGTH, Trial, prove, proved
+from farm.cleanroom.room import (
+    CPUS,
+    FOLDER,
+    ILLEGAL,
+    NO_WHEEL,
+    VECTOR_LENGTH,
+    CleanRoom,
+    NoPythonError,
+    RoomError,
+)
 
 __all__ = [
     "CPUS",
@@ -17,7 +25,4 @@ __all__ = [
     "CleanRoom",
     "NoPythonError",
     "RoomError",
-    "Trial",
-    "prove",
-    "proved",
 ]

@@ -21,6 +21,15 @@ BASELINE: Final = "sifive-u54"
 """rv64gc and nothing else: what dies there can't be installed everywhere."""
 
 CPUS: Final = (BASELINE, "rv64,v=true,vlen=128", "rv64,v=true,vlen=256")
+ILLEGAL: Final = "illegal-instruction"
+"""Name of the finding that an instruction is none of rv64gc's."""
+
+VECTOR_LENGTH: Final = "vector-length"
+"""Name of the finding that the same passes on a core whose vectors have another length."""
+
+NO_WHEEL: Final = "no-wheel"
+"""Name of the finding that pip has no wheel for a requirement, which is then the verdict's subject."""
+
 MAKE: Final = "make it: ansible-playbook playbooks/controller.yml"
 LEAST_DISK: Final = 2 << 30
 _PROBE_S: Final = 60.0

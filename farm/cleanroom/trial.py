@@ -14,7 +14,7 @@ from farm.cleanroom.fault import Fault
 from farm.cleanroom.install import installed, pip_command, refusal
 from farm.cleanroom.libraries import described, install_hint, missing
 from farm.cleanroom.modules import modules_of
-from farm.cleanroom.room import CleanRoom, RoomError
+from farm.cleanroom.room import ILLEGAL, NO_WHEEL, VECTOR_LENGTH, CleanRoom, RoomError
 from farm.cleanroom.sources import copy_sources, shadowed
 from farm.cleanroom.stage import Imported, Stage, trial_folder
 from farm.cleanroom.watch import Ended
@@ -29,13 +29,6 @@ from farm.wheel_name import parse_name
 _UNFIT: Final = frozenset(
     {Gate.READABLE, Gate.NAME, Gate.PATHS, Gate.METADATA, Gate.RECORD, Gate.ELF, Gate.JOB}
 )
-ILLEGAL: Final = "illegal-instruction"
-VECTOR_LENGTH: Final = "vector-length"
-"""Name of the finding that the same passes on a core whose vectors have another length."""
-
-NO_WHEEL: Final = "no-wheel"
-"""Name of the finding that pip has no wheel for a requirement, which is then the verdict's subject."""
-
 _CRASHES: Final = 5
 _VECTORS: Final = "v=true"
 _SAID: Final = 3

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from farm import service
 from farm.errors import FarmError, InputError
 from farm.nodes import Fleet, read_fleet
 from farm.paths import REPOSITORY, Paths
 from farm.plan import Python
-from farm.publish import Publisher
+
+if TYPE_CHECKING:
+    from farm.publish import Publisher
 
 DEFAULT_PYTHON: Final = "3.13"
 PYPI: Final = "https://pypi.org/simple/"
@@ -77,6 +78,8 @@ def requirement_texts(requirements: list[str] | None, file: Path | None, *, need
     """
     texts = list(requirements or ())
     if file is not None:
+        from farm import service  # noqa: PLC0415
+
         texts += service.read_requirements(file)
     if needed and not texts:
         raise InputError("nothing to plan", hint="name projects, or a file of them with -r")
@@ -90,6 +93,8 @@ def pythons_of(texts: list[str] | None) -> list[Python]:
 
 def publisher_of(inventory: Path, state: Path | None, upstream: str = "") -> Publisher:
     """Return the inventory's index. Raises InputError if it has none."""
+    from farm.publish import Publisher  # noqa: PLC0415
+
     fleet = read_fleet(inventory)
     return Publisher(Paths.of(inventory, state), fleet.require_index(), fleet.builders, upstream)
 

@@ -30,7 +30,7 @@ from farm.index.retention import read_lock, superfluous
 from farm.paths import Paths
 from farm.site import build_site
 
-app = typer.Typer(no_args_is_help=True, help="Build, check and change an index.")
+app = typer.Typer()
 
 
 @app.command("build")

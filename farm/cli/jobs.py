@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.text import Text
 
-from farm import service
+from farm import controller
 from farm.cli.common import (
     INVENTORY,
     PYPI,
@@ -35,14 +35,16 @@ from farm.cli.common import (
 from farm.dispatch import DEFAULT_POLICY, Tempo
 from farm.display import Board, Lines, job_row, show_failures, table
 from farm.errors import ExitCode, FarmError, InputError
-from farm.gantt import gantt, spans_rows, timeline_json
 from farm.nodes import read_fleet
 from farm.paths import Paths
 from farm.schedule import POLICIES
 from farm.store import Failure, Job, State
-from farm.timeline import Timeline
 from farm.upstream import Upstream
-from farm.views import job_json, planned_json
+
+if TYPE_CHECKING:
+    from farm.plan import JobSpec
+    from farm.service import Planned
+    from farm.timeline import Timeline
 
 EXIT_CODES: Final = {Failure.SOURCE: ExitCode.UPSTREAM, Failure.NODE: ExitCode.NODE}
 FOLLOW_S: Final = 0.3
@@ -76,6 +78,9 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what would be built, and why or why not; changes nothing."""
+    from farm import service  # noqa: PLC0415
+    from farm.views import planned_json  # noqa: PLC0415
+
     client = Upstream(upstream)
     texts = requirement_texts(requirements, file, needed=not (simulate or everything))
     if everything:
@@ -131,18 +136,24 @@ def dispatch(
     fleet = read_fleet(inventory)
     client = Upstream(upstream)
     texts = requirement_texts(requirements, file, needed=False)
-    if everything:
-        texts += service.everything(fleet.require_index(), inventory, paths)
-    planned = service.plan(texts, pythons_of(python), client, recipes, force=force)
+    planned: list[Planned] = []
+    specs: list[JobSpec] = []
+    if texts or everything:
+        # Who only finishes what is queued, as with hundreds of nodes for days, does without 25 MiB.
+        from farm import service  # noqa: PLC0415
+
+        if everything:
+            texts += service.everything(fleet.require_index(), inventory, paths)
+        planned = service.plan(texts, pythons_of(python), client, recipes, force=force)
+        specs = service.jobs_of(planned, recipes, debug=debug)
     failed = [item.error for item in planned if item.error]
     for item in planned:
         if item.error:
             show_error(item.error)
         elif item.choice and not item.choice.build:
             console.print(f"{item.choice.project} {item.choice.version}: not built: {item.choice.reason}")
-    specs = service.jobs_of(planned, recipes, debug=debug)
     with Board(console) if console.is_terminal else Lines(console) as reporter:
-        run = service.dispatch(
+        run = controller.dispatch(
             specs,
             fleet=fleet,
             paths=paths,
@@ -165,6 +176,8 @@ def _known(policy: str) -> str:
 
 def show_timeline(timeline: Timeline, *, as_json: bool) -> None:
     """Print which node builds what when, as a table and a chart."""
+    from farm.gantt import gantt, spans_rows, timeline_json  # noqa: PLC0415
+
     if as_json:
         print_json(timeline_json(timeline))
     elif timeline.timetable.spans:
@@ -174,7 +187,7 @@ def show_timeline(timeline: Timeline, *, as_json: bool) -> None:
         say("nothing to build")
 
 
-def _show_run(run: service.Run, paths: Paths, url: str) -> None:
+def _show_run(run: controller.Run, paths: Paths, url: str) -> None:
     show_failures(console, run.jobs, paths)
     if not run.jobs:
         console.print("nothing to build")
@@ -184,7 +197,7 @@ def _show_run(run: service.Run, paths: Paths, url: str) -> None:
     console.print(f"{len(done)} of {len(run.jobs)} published; index: {url}", highlight=False, soft_wrap=True)
 
 
-def _exit_with_code(failed: list[FarmError], run: service.Run) -> None:
+def _exit_with_code(failed: list[FarmError], run: controller.Run) -> None:
     """End with the code of what went wrong; a lost node is no failure when all was published."""
     unfinished = [job for job in run.jobs if job.state is not State.PUBLISHED]
     if failed:
@@ -206,14 +219,18 @@ def status(
     """List all jobs: their state, where they ran, how long it took."""
     paths = Paths.of(inventory, state)
     if show_gantt:
+        from farm import service  # noqa: PLC0415
+
         timeline = service.last_run(paths)
         if timeline is None:
             raise InputError("nothing was ever dispatched", hint="`farm dispatch NAME` does it")
         show_timeline(timeline, as_json=as_json)
         return
-    with service.open_store(paths, looking=True) as store:
+    with controller.open_store(paths, looking=True) as store:
         jobs = store.jobs()
         if as_json:
+            from farm.views import job_json  # noqa: PLC0415
+
             print_json([job_json(job, store.result(job.job_id)) for job in jobs])
             return
     if not jobs:
@@ -233,7 +250,7 @@ def logs(
 ) -> None:
     """Print the log of a job's last attempt."""
     paths = Paths.of(inventory, state)
-    with service.open_store(paths, looking=True) as store:
+    with controller.open_store(paths, looking=True) as store:
         found = store.job(job)
         if not paths.log(found.attempt_id).exists() and not follow:
             raise InputError(f"{found.job_id}: no log yet, it is {found.state}", hint="follow it with -f")
@@ -260,13 +277,15 @@ def _print_log(job: Job, paths: Paths, offset: int) -> int:
 @app.command()
 def cancel(jobs: Jobs, inventory: Inventory = INVENTORY, state: State_ = None) -> None:
     """End jobs; of one that is being built, the whole process tree on its node."""
+    from farm import service  # noqa: PLC0415
+
     service.cancel(jobs, nodes=read_fleet(inventory).builders, paths=Paths.of(inventory, state), note=say)
 
 
 @app.command()
 def retry(jobs: Jobs, inventory: Inventory = INVENTORY, state: State_ = None) -> None:
     """Queue failed jobs again; a running `farm dispatch` takes them up, else the next one."""
-    with service.open_store(Paths.of(inventory, state)) as store:
+    with controller.open_store(Paths.of(inventory, state)) as store:
         for job_id in [store.job(name).job_id for name in jobs]:
             store.retry(job_id)
             say(f"{job_id}: queued again; `farm dispatch` builds it, unless one runs already")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from farm import service
+from farm import controller, service
 from farm.cli.common import (
     INVENTORY,
     AsJson,
@@ -46,7 +46,7 @@ def show_nodes(inventory: Inventory = INVENTORY, state: State_ = None, as_json: 
     builders = read_fleet(inventory).builders
     probes = service.probe_all(builders)
     found = {node: probes[node.name].answer for node in builders}
-    with service.open_store(Paths.of(inventory, state), looking=True) as store:
+    with controller.open_store(Paths.of(inventory, state), looking=True) as store:
         marks = store.marks()
     if as_json:
         print_json(
@@ -76,7 +76,7 @@ def drain(
 ) -> None:
     """Give nodes no new jobs; what they build now goes on."""
     names = known_nodes(read_fleet(inventory), nodes)
-    with service.open_store(Paths.of(inventory, state)) as store:
+    with controller.open_store(Paths.of(inventory, state)) as store:
         for name in names:
             store.mark(name, Mark.DRAINED, reason)
             left = [job.job_id for job in store.jobs(ended=False) if job.state.on_node and job.node == name]
@@ -88,7 +88,7 @@ def drain(
 def resume(nodes: NodeNames, inventory: Inventory = INVENTORY, state: State_ = None) -> None:
     """Give drained or quarantined nodes jobs again; a quarantined one is probed first."""
     names = known_nodes(read_fleet(inventory), nodes)
-    with service.open_store(Paths.of(inventory, state)) as store:
+    with controller.open_store(Paths.of(inventory, state)) as store:
         for name in names:
             marks = store.marks().get(name, {})
             store.unmark(name, *Mark)

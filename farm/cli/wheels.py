@@ -7,7 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
-from farm.cleanroom import CleanRoom, proved
+from farm.cleanroom import CleanRoom
+from farm.cleanroom.trial import proved
 from farm.cli.care import To, registry_targets, upload
 from farm.cli.common import (
     INVENTORY,
@@ -29,14 +30,15 @@ from farm.errors import ExitCode, InputError, WheelError
 from farm.nodes import read_fleet
 from farm.paths import REPOSITORY, Paths
 from farm.provenance.check import Beside, checked_beside, trusted_keys
-from farm.proving import trial_of_other, vet
-from farm.recipe import load_recipe
+from farm.recipe_file import load_recipe
 from farm.store import controller_lock
 from farm.upstream import Upstream
-from farm.verify import Report, verify_wheel
+from farm.verify import Report
 from farm.verify.debian import DebianPackages
 from farm.verify.expect import Allowances
+from farm.verify.judge import verify_wheel
 from farm.verify.remote import Unread, verify_all
+from farm.vetting import trial_of_other, vet
 from farm.views import report_lines, verified_json
 
 app = typer.Typer()

@@ -208,7 +208,8 @@ class Contacts:
 
         def ready(begun: Begun) -> None:
             trip.answered = True
-            self._crew.send(partial(self._finish, contact, trip, begun))
+            # By way of the thread that decides, which gathers answers: each alone would wake one of the crew.
+            self._post(partial(self._crew.send, partial(self._finish, contact, trip, begun)))
 
         try:
             trip.overdue_at = time.monotonic() + begin(contact.executor, trip.errand, ready)

@@ -14,6 +14,16 @@ Work = Callable[[], None]
 FEW: Final = 4
 # Work lies there and nobody took any for so long: all are held up, by nodes that are slow or away.
 HELD_UP_S: Final = 0.1
+BEAT_S: Final = 6e-5
+LONGEST_BEAT_S: Final = 0.03
+
+
+def beat_s(nodes: int) -> float:
+    """Return how long what nodes bring is gathered before the thread that decides takes it, in seconds.
+
+    Hundreds bring a thousand answers a second: each that is taken alone wakes that thread, and then one here.
+    """
+    return min(LONGEST_BEAT_S, nodes * BEAT_S)
 
 
 class Crew:

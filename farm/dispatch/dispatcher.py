@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from farm.dispatch import placing
 from farm.dispatch.contacts import Contact, Contacts, Tempo
+from farm.dispatch.crew import beat_s
 from farm.dispatch.experience import Experience
 from farm.dispatch.gates import Gates, Prove
 from farm.dispatch.health import Trouble, waited_for_s
@@ -78,6 +79,7 @@ class Dispatcher:
         self._reporter = reporter
         self._policy = policy
         self._tempo = tempo or Tempo()
+        self._beat_s = beat_s(len(executors))
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._ledger = Ledger(store)
         self._experience = Experience(store, time.time())
@@ -162,7 +164,9 @@ class Dispatcher:
 
     def _take_events(self, timeout_s: float) -> None:
         with contextlib.suppress(queue.Empty):
-            self._inbox.get(timeout=max(0.0, timeout_s))()
+            first = self._inbox.get(timeout=max(0.0, timeout_s))
+            time.sleep(self._beat_s)
+            first()
             while True:
                 self._inbox.get_nowait()()
 

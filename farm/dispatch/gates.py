@@ -16,13 +16,10 @@ from farm.dispatch.shelf import Shelf, Staged
 from farm.dispatch.staging import Decision, blocked
 from farm.errors import FarmError, NameTakenError, PublishError
 from farm.paths import Paths
-from farm.provenance.attach import attach
 from farm.requires import OrderedJob
 from farm.store import Attempt, Failure, Job, State
-from farm.verify import Allowances, Gate, JobExpectation, Report, verify_wheel
-from farm.verify.debian import DebianPackages
+from farm.verify import Allowances, Gate, JobExpectation, Report
 from farm.verify.isa import IsaVerdict
-from farm.verify.wheel import read_file
 
 EXAMINATIONS: Final = 2
 PROOFS: Final = 2
@@ -129,9 +126,8 @@ class Gates:
         if not passed or report.sha256 != job.wheel_sha256:
             return Examined(job.attempt_id, report, None)
         if self._prove is None and job.state is State.BUILT:
-            attach(self._paths, job, attempt, report, wheel)
-        ordered = OrderedJob.of_wheel(job.spec, read_file(wheel, "METADATA"))
-        return Examined(job.attempt_id, report, Staged(report, ordered))
+            _attach(self._paths, job, attempt, report, wheel)
+        return Examined(job.attempt_id, report, Staged(report, _ordered(job, wheel)))
 
     def _examined(self, job_id: str, answer: Examined | FarmError) -> None:
         job = self._ledger.jobs.get(job_id)
@@ -166,7 +162,7 @@ class Gates:
             wheel = self._shelf.wheel(job)
             report = prove(job, wheel, staged.report, wheels)
             if report.ok:
-                attach(self._paths, job, attempt, report, wheel)
+                _attach(self._paths, job, attempt, report, wheel)
             return Proof(job.attempt_id, report, names)
 
         self._proving.send(job.job_id, step)
@@ -248,8 +244,27 @@ class Gates:
         self._publishing.close()
 
 
+# What reads wheels is imported where it is used: 20 MiB, which a dispatch can do without that holds its nodes
+# for hours before the first wheel comes.
+
+
+def _attach(paths: Paths, job: Job, attempt: Attempt, report: Report, wheel: Path) -> None:
+    from farm.provenance.attach import attach  # noqa: PLC0415
+
+    attach(paths, job, attempt, report, wheel)
+
+
+def _ordered(job: Job, wheel: Path) -> OrderedJob:
+    from farm.verify.wheel import read_file  # noqa: PLC0415
+
+    return OrderedJob.of_wheel(job.spec, read_file(wheel, "METADATA"))
+
+
 def verified(job: Job, wheel: Path, paths: Paths) -> Report:
     """Put a job's wheel through every gate, with what the job promised (F02-F04) and its recipe allows."""
+    from farm.verify.debian import DebianPackages  # noqa: PLC0415
+    from farm.verify.judge import verify_wheel  # noqa: PLC0415
+
     expectation = JobExpectation(
         project=job.spec.project,
         version=job.spec.version,

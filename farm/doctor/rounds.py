@@ -10,6 +10,7 @@ from pathlib import Path
 import requests
 
 from farm.cleanroom import CleanRoom
+from farm.controller import open_store
 from farm.doctor import controller, machines, served
 from farm.doctor.model import Check, guarded
 from farm.doctor.timers import last_try, timers
@@ -19,7 +20,7 @@ from farm.index.tree import IndexTree
 from farm.nodes import Fleet, IndexHost, fleet_of, index_variables, read_inventory
 from farm.paths import Paths
 from farm.registry import registries_of
-from farm.service import open_store, probe_all
+from farm.service import probe_all
 
 
 def examine(source: Path, paths: Paths) -> Iterator[Check]:

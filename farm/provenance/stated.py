@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import unquote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from farm.errors import WheelError
 from farm.plan import JobSpec
@@ -15,6 +15,7 @@ from farm.provenance.check import Provenance
 from farm.provenance.names import IN_BUILD_ENVIRONMENT
 from farm.provenance.record import BoardIdentity, BuildRecord, Compiler, Sha256, Text
 from farm.recipe import Recipe
+from farm.recipe_file import checked
 from farm.wheel_name import parse_name
 
 
@@ -47,7 +48,7 @@ class _External(_Stated):
     version: Filename
     python: Annotated[str, Field(pattern=r"^cp3[0-9]{1,2}$")]
     sdist: _Sdist
-    recipe: Recipe
+    recipe: Annotated[Recipe, PlainValidator(checked)]
     recipe_digest: Sha256 = Field(alias="recipeDigest")
 
 

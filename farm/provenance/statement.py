@@ -7,7 +7,7 @@ docs/reference.md, "Provenance".
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote
@@ -86,7 +86,7 @@ def moment(seconds: float) -> str:
 def _external(built: Built) -> Json:
     """Return what was asked for: all that another farm needs to build the same."""
     spec = built.spec
-    recipe = spec.recipe.model_dump()
+    recipe = asdict(spec.recipe)
     return {
         "project": spec.project,
         "version": spec.version,

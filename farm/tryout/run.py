@@ -18,7 +18,8 @@ from farm.cleanroom.trial import one_line
 from farm.errors import FarmError, InputError
 from farm.hosted import hosted_projects
 from farm.index import IndexTree
-from farm.recipe import Recipe, load_recipe
+from farm.recipe import Recipe
+from farm.recipe_file import load_recipe
 from farm.tryout.pips import Pip
 from farm.verify.wheel import read_archive
 from farm.wheel_name import WheelName, parse_name

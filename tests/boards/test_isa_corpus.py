@@ -10,9 +10,10 @@ from typing import Final
 
 import pytest
 
-from farm.verify import Gate, Report, verify_wheel
+from farm.verify import Gate, Report
 from farm.verify.expect import Allowances
 from farm.verify.isa import needs_proof, settle
+from farm.verify.judge import verify_wheel
 from tests.boards.conftest import Site
 from tests.unit.verify.wheelkit import EM_X86_64, NATIVE, make_elf, write_wheel
 

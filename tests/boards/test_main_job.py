@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from farm.cleanroom import CPUS
-from farm.verify import Gate, verify_wheel
+from farm.verify import Gate
+from farm.verify.judge import verify_wheel
 from tests.boards.conftest import Site, changed
 
 pytestmark = pytest.mark.boards

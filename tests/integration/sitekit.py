@@ -20,7 +20,8 @@ from farm.plan import JobSpec
 from farm.provenance.attach import attach
 from farm.provenance.key import publish_key
 from farm.store import Failure, Mark, Store
-from farm.verify import Gate, Verdict, verify_wheel
+from farm.verify import Gate, Verdict
+from farm.verify.judge import verify_wheel
 from tests.integration.siteprojects import EVIL, PROJECTS, Made
 from tests.unit.provenance.kit import LIBRARY, record_json
 from tests.unit.verify.wheelkit import make_elf, write_wheel

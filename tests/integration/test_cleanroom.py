@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from farm.cleanroom import CPUS, NO_WHEEL, VECTOR_LENGTH, CleanRoom, RoomError, Trial, prove
+from farm.cleanroom import CPUS, NO_WHEEL, VECTOR_LENGTH, CleanRoom, RoomError
+from farm.cleanroom.trial import Trial, prove
 from farm.nodes import Address, IndexHost
 from farm.paths import Paths
-from farm.proving import trial_of_other, vet
 from farm.recipe import KnownFailure, Recipe
 from farm.upstream import Upstream, sha256_of
 from farm.verify.model import Gate, Verdict
+from farm.vetting import trial_of_other, vet
 from tests.httpkit import serving_folder
 from tests.integration import trapkit
 from tests.integration.nodekit import make_tar
@@ -272,7 +273,7 @@ def test_tests_that_the_sdist_alone_has_are_run_against_the_wheel(
     assert tested.ok, tested
     assert tested.gate is Gate.EXECUTION
     assert tested.evidence.endswith("ran them; tests from good-1.0.tar.gz")
-    shadowing = recipe.model_copy(update={"test_sources": ["tests", "good.py"]})
+    shadowing = replace(recipe, test_sources=["tests", "good.py"])
     *_, refused = prove(baseline, replace(good, recipe=shadowing), tmp_path / "log")
     assert not refused.ok
     assert "test_sources has good itself" in refused.evidence

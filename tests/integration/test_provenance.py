@@ -15,7 +15,7 @@ import requests
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from farm import service
+from farm import controller
 from farm.errors import InputError, PublishError, WheelError
 from farm.index import IndexTree, add_wheel, build_index
 from farm.index.crawl import CrawlResult, crawl
@@ -218,7 +218,7 @@ def test_a_key_that_others_may_read_is_refused_before_anything_is_built(farm: Fa
     farm.paths.signing_key.chmod(0o644)
     spec = farm.queue("one", farm.gated("one"))
     with pytest.raises(InputError, match="others may read"):
-        service.run(
+        controller.run(
             [spec],
             nodes=farm.nodes,
             publish=farm.publish,

@@ -15,7 +15,7 @@ import pytest
 import requests
 from typer.testing import CliRunner
 
-from farm.cli import app, common
+from farm.cli import app_for, common
 from farm.errors import BusyError, PublishError
 from farm.index import IndexTree, ProjectStatus, read_project
 from farm.index.change import prune, rollback, set_status, yank
@@ -161,7 +161,7 @@ def test_the_commands_change_what_users_get(site: Site, monkeypatch: pytest.Monk
 
     def farm(*arguments: str) -> str:
         command = [*arguments, "--state", str(site.paths.state)]
-        done = CliRunner().invoke(app, command, catch_exceptions=False)
+        done = CliRunner().invoke(app_for(), command, catch_exceptions=False)
         assert done.exit_code == 0, done.output
         return done.stdout
 

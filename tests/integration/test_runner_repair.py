@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from farm.node.failure import NO_LIBRARY
-from farm.verify import Allowances, JobExpectation, verify_wheel
+from farm.verify import Allowances, JobExpectation
+from farm.verify.judge import verify_wheel
 from tests.integration.nodekit import (
     AUDITWHEEL_SHIM,
     REPAIRED,

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import farm.node
-from farm import service
+from farm import controller
 from farm.dispatch import health
 from farm.errors import NodeError
 from farm.executor import Launch, Vitals, link
@@ -205,15 +205,15 @@ class Sdists(Upstream):
 def test_a_second_dispatch_joins_and_goes_on_when_the_first_is_killed(
     farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "SshExecutor", Riscv64)
+    monkeypatch.setattr(controller, "SshExecutor", Riscv64)
     farm.queue("one", farm.gated("one"))
     first = farm.controller()
     until(lambda: running(farm, "one"), "the first to build")
-    runs: list[service.Run] = []
+    runs: list[controller.Run] = []
 
     def second() -> None:
         runs.append(
-            service.run(
+            controller.run(
                 [],
                 nodes=farm.nodes,
                 publish=farm.publish,

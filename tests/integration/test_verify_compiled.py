@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from farm.verify import Gate, Report, verify_wheel
+from farm.verify import Gate, Report
 from farm.verify.elf import read_elf
+from farm.verify.judge import verify_wheel
 from tests.unit.verify.wheelkit import MODULE, write_wheel
 
 pytestmark = pytest.mark.integration

@@ -15,8 +15,9 @@ from farm.cli import main
 from farm.errors import ExitCode, HashMismatchError, UpstreamError
 from farm.provenance.check import Beside
 from farm.provenance.dsse import pem_of
-from farm.verify import Report, verify_wheel
+from farm.verify import Report
 from farm.verify.debian import DebianPackages
+from farm.verify.judge import verify_wheel
 from farm.verify.remote import RemoteWheel, Unread, remote_wheel, verify_all
 from tests.httpkit import Quiet, answering
 from tests.unit.provenance.kit import KEY, said, signed

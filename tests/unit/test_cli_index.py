@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from farm.cli import app
+from farm.cli import app_for
 from farm.errors import InputError
 from farm.index import IndexTree, add_wheel, build_index
 from farm.index.change import yank
@@ -26,7 +26,7 @@ def state(tmp_path: Path) -> Path:
 
 
 def run(*arguments: object) -> str:
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    done = CliRunner().invoke(app_for(), [str(argument) for argument in arguments], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout
 

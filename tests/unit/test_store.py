@@ -196,7 +196,7 @@ def test_f21_a_doubted_node_gets_the_blame_for_what_failed_there(store: Store) -
 
 def test_where_a_job_may_run_is_taken_from_its_newest_recipe(store: Store) -> None:
     store.enqueue(DEMO)
-    pinned = dataclasses.replace(DEMO, recipe=DEMO.recipe.model_copy(update={"nodes": ["sg"]}))
+    pinned = dataclasses.replace(DEMO, recipe=dataclasses.replace(DEMO.recipe, nodes=["sg"]))
     assert pinned.job_id == JOB
     assert store.enqueue(pinned).spec.recipe.nodes == ["sg"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from farm.dispatch.crew import FEW, Crew
+from farm.dispatch.crew import FEW, Crew, beat_s
 from farm.dispatch.logs import Logs
 from farm.errors import NodeError
 from farm.executor.session import Session
@@ -147,3 +147,7 @@ def test_a_crew_is_small_and_nodes_that_are_stuck_hold_nobody_up() -> None:
 
 def test_the_more_nodes_the_longer_output_is_gathered() -> None:
     assert [round(gather_s(count), 3) for count in (1, 285, 512, 100_000)] == [0.2, 0.25, 0.449, 2.0]
+
+
+def test_a_small_farm_is_heard_at_once_and_a_large_one_in_beats() -> None:
+    assert [round(beat_s(count), 4) for count in (1, 10, 512, 100_000)] == [0.0001, 0.0006, 0.03, 0.03]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from farm.verify import Gate, verify_wheel
+from farm.verify import Gate
+from farm.verify.judge import verify_wheel
 from tests.unit.verify.linkkit import make_library
 from tests.unit.verify.wheelkit import MODULE, NATIVE, write_wheel
 

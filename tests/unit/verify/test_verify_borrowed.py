@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from farm.verify import Allowances, Gate, Report, verify_wheel
+from farm.verify import Allowances, Gate, Report
+from farm.verify.judge import verify_wheel
 from tests.unit.verify.linkkit import make_library
 from tests.unit.verify.wheelkit import MODULE, write_wheel
 

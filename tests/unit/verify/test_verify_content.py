@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from farm.errors import InputError
-from farm.verify import Allowances, Gate, JobExpectation, Report, verify_wheel
+from farm.verify import Allowances, Gate, JobExpectation, Report
 from farm.verify.abi3 import admits
+from farm.verify.judge import verify_wheel
 from farm.verify.metadata import entry_point_problems
 from tests.unit.verify.linkkit import ET_CORE, ET_REL, make_library
 from tests.unit.verify.wheelkit import (

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.errors import UpstreamError
-from farm.verify import Allowances, Gate, Report, Verdict, verify_wheel
+from farm.verify import Allowances, Gate, Report, Verdict
+from farm.verify.judge import verify_wheel
 from farm.verify.linkage import Linkage
 from farm.verify.platform import fitting_tag, judge_platform
 from farm.wheel_name import parse_name

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farm.errors import InputError, WheelError
-from farm.verify import Gate, JobExpectation, Report, verify_wheel
+from farm.verify import Gate, JobExpectation, Report
+from farm.verify.judge import verify_wheel
 from tests.unit.verify.wheelkit import (
     EM_X86_64,
     MODULE,
