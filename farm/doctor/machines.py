@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+import paramiko
+
 from farm.cleanroom import CleanRoom
 from farm.dispatch.health import MAX_SKEW_S
 from farm.doctor.model import Check, fail, ok, warn
 from farm.errors import InputError, NodeError
-from farm.executor.lean import paramiko
 from farm.nodes import SSH_PORT, Address, Facts, Fleet, Node, twins, unfit
 from farm.service import Probe
 from farm.store import Mark, NodeMark

@@ -10,8 +10,11 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
+import paramiko
+from fabric import Config, Connection
+from paramiko.packet import Packetizer
+
 from farm.errors import NodeError
-from farm.executor.lean import Packetizer, paramiko
 from farm.nodes import Address
 
 CONNECT_TIMEOUT_S: Final = 20
@@ -51,7 +54,7 @@ class _Packets(Packetizer):
 
 
 class Link:
-    """A connection of paramiko's, with TCP_NODELAY, TCP_USER_TIMEOUT and errors that name the fix."""
+    """A connection that fabric makes, with TCP_NODELAY, TCP_USER_TIMEOUT and errors that name the fix."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -116,18 +119,36 @@ class Link:
         if self._client is not None and self.is_open:
             return self._client
         self.close()
-        client = paramiko.SSHClient()
+        address = self.address
+        connection = Connection(
+            address.host,
+            user=address.user,
+            port=address.port,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            connect_kwargs={
+                "key_filename": str(address.key_file),
+                "look_for_keys": False,
+                "allow_agent": False,
+                "banner_timeout": CONNECT_TIMEOUT_S,
+                "auth_timeout": CONNECT_TIMEOUT_S,
+                "transport_factory": partial(paramiko.Transport, packetizer_class=_Packets),
+            },
+            # The inventory says all there is to say; a user's ~/.ssh/config must not change it.
+            config=Config(lazy=True, overrides={"load_ssh_configs": False}),
+        )
+        self._trust(connection)
         try:
-            self._trust(client)
-            self._connect(client)
+            self._connect(connection)
         except BaseException:
             # It has a thread and a socket, which would live until the other side loses patience.
-            client.close()
+            connection.client.close()
             raise
+        # Not the connection itself: its configuration is as large as all of the client's state.
+        client: paramiko.SSHClient = connection.client
         self._client = client
         return client
 
-    def _trust(self, client: paramiko.SSHClient) -> None:
+    def _trust(self, connection: Connection) -> None:
         file, port = self.address.known_hosts, self.address.port
         name = self.address.host if port == SSH_PORT else f"[{self.address.host}]:{port}"
         try:
@@ -139,28 +160,15 @@ class Link:
                 hint="pin the host's key there (ssh-keyscan, then compare it on the board's console)",
             ) from error
         for kind, key in (pinned or {}).items():
-            client.get_host_keys().add(name, kind, key)
-        client.set_missing_host_key_policy(paramiko.RejectPolicy())
+            connection.client.get_host_keys().add(name, kind, key)
+        connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
 
-    def _connect(self, client: paramiko.SSHClient) -> None:
+    def _connect(self, connection: Connection) -> None:
         where = f"{self.address.host} port {self.address.port}"
         known_hosts = self.address.known_hosts
         try:
-            sock = self._socket()
-            # ~/.ssh/config is not looked at: the inventory says all there is to say.
-            client.connect(
-                self.address.host,
-                self.address.port,
-                self.address.user,
-                key_filename=str(self.address.key_file),
-                timeout=CONNECT_TIMEOUT_S,
-                allow_agent=False,
-                look_for_keys=False,
-                sock=sock,
-                banner_timeout=CONNECT_TIMEOUT_S,
-                auth_timeout=CONNECT_TIMEOUT_S,
-                transport_factory=partial(paramiko.Transport, packetizer_class=_Packets),
-            )
+            sock = connection.connect_kwargs["sock"] = self._socket()
+            connection.open()
             sock.settimeout(QUIET_S)
         except paramiko.BadHostKeyException as error:
             raise self._error(

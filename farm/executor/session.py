@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+import paramiko
+
 from farm.errors import LyingNodeError, NodeError
 from farm.executor.answers import SHOWN, plain
-from farm.executor.lean import paramiko
 from farm.executor.link import BROKEN
 
 # A chunk of log of each attempt that a node could hold, in base64, with room to spare.
