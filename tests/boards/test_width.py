@@ -22,7 +22,8 @@ log, go = folder / "log", folder / "go"
 tokens = Tokens(folder, 1)
 if tool == "make":
     (folder / "Makefile").write_text(
-        "all: 1 2 3 4 5 6\\n1 2 3 4 5 6:\\n\\t@echo +$@ >>log; while [ ! -e go ]; do sleep 0.1; done; echo -$@ >>log\\n"
+        "all: 1 2 3 4 5 6\\n1 2 3 4 5 6:\\n"
+        "\\t@echo +$@ >>log; while [ ! -e go ]; do sleep 0.1; done; echo -$@ >>log\\n"
     )
     command = ["make"]
 else:
