@@ -84,8 +84,8 @@ def test_what_did_not_change_is_neither_sent_nor_written(sites: tuple[Site, Site
     assert not done.changed
     assert {path: path.stat().st_mtime_ns for path in ours.root.rglob("*") if path.is_file()} == before
     assert {(line.uri, line.status) for line in pypi.lines(mark)} == {
-        ("/.json", 404),
-        ("/simple/demo/index.json", 304),
+        ("/simple/own/", 404),
+        ("/simple/demo/", 304),
     }
 
 
