@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from farm.node import extensions, facts, forward, sandbox, tokens
+from farm.node import extensions, facts, forward, sandbox
 from farm.node.environment import (
     BuildSystem,
     Environments,
@@ -21,7 +21,7 @@ from farm.node.environment import (
     python_of,
 )
 from farm.node.failure import NO_NETWORK, StepError
-from farm.node.farm_index import TIMEOUT_S, FarmIndex
+from farm.node.farm_index import FarmIndex, answers
 from farm.node.files import Json, artifacts, read_json, sha256_of, write_json
 from farm.node.places import WRAPPERS, Places, claim, forget_old_caches, held, make_folders, wrap_ninja
 from farm.node.record import build_record
@@ -29,6 +29,7 @@ from farm.node.repair import Repair
 from farm.node.sandbox import SETTINGS, Room, take
 from farm.node.source import manifests, source_epoch, unpack
 from farm.node.supervise import Supervisor, say
+from farm.node.tokens import MAKE, at_least
 from farm.node.variables import OFFLINE, uses_download_cache, variables, without_proxies
 from farm.node.vitals import fingerprint
 
@@ -68,6 +69,7 @@ class Build:
         self.at = Places(work, self.root / "cache" / project, self.environments / python)
         try:
             make_folders(self.at)
+            self.tokens = self.supervisor.share(self.at.work)  # before a stranger could take the pipes' names
             os.utime(self.at.cache)
             yield
         finally:
@@ -180,12 +182,11 @@ class Build:
         self.index = FarmIndex(url, self.at.cache / "index" / view, say, python_of(self.at.tools))
         own, cores = self.spec["environment"], len(os.sched_getaffinity(0))
         assert isinstance(own, dict)  # noqa: S101  # the controller validated the recipe
-        shared = self.supervisor.share(self.at.work)
         return variables(
             self.at,
             width=self.supervisor.width,
             cores=cores,
-            tokens=shared,
+            tokens=self.tokens,
             jobserver=self.jobserver,
             epoch=source_epoch(source),
             debug=bool(self.spec["debug"]),
@@ -203,7 +204,7 @@ class Build:
     @property
     def jobserver(self) -> bool:
         """Whether this board's make takes its tasks from the build's tokens."""
-        return tokens.at_least(tokens.MAKE, str(self.toolchain["make"]))
+        return at_least(MAKE, str(self.toolchain["make"]))
 
     def download_cache(self) -> dict[str, str]:
         """Return what sends downloads through the farm's cache, or nothing where it does not answer."""
@@ -393,17 +394,6 @@ class Build:
                 text = f"{error}; it wanted the network, which builds do not have (recipe key build_network)"
                 raise StepError("build", text) from error
             raise
-
-
-def answers(url: str) -> bool:
-    """Return whether a server answers with success."""
-    import urllib.request  # noqa: PLC0415  # slow to import on a board
-
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:  # noqa: S310  # provisioning wrote it
-            return bool(response.status == 200)  # noqa: PLR2004
-    except OSError:
-        return False
 
 
 def _list(value: object) -> list[object]:

@@ -225,3 +225,14 @@ class FarmIndex:
 def read_links(page: str, url: str) -> list[Link]:
     """Return the anchors of a page that is at ``url``."""
     return [Link(html.unescape(match[2]).strip(), url, match[1]) for match in ANCHOR.finditer(page)]
+
+
+def answers(url: str) -> bool:
+    """Return whether a server answers with success."""
+    import urllib.request  # noqa: PLC0415  # slow to import on a board
+
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:  # noqa: S310  # provisioning wrote it
+            return bool(response.status == 200)  # noqa: PLR2004
+    except OSError:
+        return False

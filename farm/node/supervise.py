@@ -195,6 +195,9 @@ class Supervisor:
     def end_family(self) -> None:
         """End every process that the task left; neither cancel nor time limit change its end any more."""
         self._over = True
+        tokens, self._tokens = self._tokens, None
+        if tokens is not None:
+            tokens.close()
         # Descendants that lost their parents are children of this process: none means none at all.
         if self._adopts and not _reap():
             return

@@ -13,6 +13,7 @@ are the kernel's to keep.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -35,11 +36,12 @@ class Tokens:
 
     def widen(self, width: int) -> None:
         """Let ``width`` tasks run at once; never less than before."""
-        more = width - self._width
+        more, self._width = width - self._width, max(width, self._width)
         if more > 0:
-            os.write(self._pipes[self.jobserver], b"+" * more)
-            os.write(self._pipes[self.compilers], b"\n" * more)
-            self._width = width
+            # A build may have filled them: then it has what it wants.
+            for path, token in ((self.jobserver, b"+"), (self.compilers, b"\n")):
+                with contextlib.suppress(BlockingIOError):
+                    os.write(self._pipes[path], token * more)
 
     def makeflags(self, cores: int) -> str:
         """Return what make puts into MAKEFLAGS for those that it starts."""
@@ -49,7 +51,6 @@ class Tokens:
         """Let go of the pipes."""
         for pipe in self._pipes.values():
             os.close(pipe)
-        self._pipes.clear()
 
 
 def at_least(wanted: tuple[int, int], version: str) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -34,6 +35,20 @@ def test_there_are_as_many_tokens_as_the_largest_width_so_far(
             most = max(widths[: number + 1])
             # Who speaks make's protocol has one task without a token.
             assert (held(tokens.jobserver), held(tokens.compilers)) == (most - 1, most)
+    finally:
+        tokens.close()
+
+
+def test_a_build_that_filled_its_pipes_is_in_nobody_s_way(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path, 1)
+    try:
+        for path in (tokens.jobserver, tokens.compilers):
+            pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(pipe, b"+" * 4096)
+            os.close(pipe)
+        tokens.widen(5000)
     finally:
         tokens.close()
 
