@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from farm.node.files import read_text
 from farm.nodes import Address, Node
-from tests.integration.nodekit import until
+from tests.integration.nodekit import kill_quietly, until
 
 USER = "root"
 
@@ -72,8 +72,8 @@ class Sshd:
         if self.process is None:
             return
         for pid in descendants(self.process.pid):
-            if Path(f"/proc/{pid}/comm").exists() and "sshd" in Path(f"/proc/{pid}/comm").read_text():
-                os.kill(pid, signal.SIGKILL)
+            if "sshd" in read_text(f"/proc/{pid}/comm"):  # a session may end by itself at any moment
+                kill_quietly(pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
         self.process = None
