@@ -345,15 +345,16 @@ def test_incremental_equals_full(wheels: list[tuple[str, str]], data: st.DataObj
         folder = Path(name_of_folder)
         step, full = IndexTree(folder / "step"), IndexTree(folder / "full")
         pages_of(step)
-        for name, version in wheels:
-            added = add_wheel(step, write_wheel(folder, f"{name}-{version}-py3-none-any.whl"))
-            pages_of(step, projects={added.project})
+        made = [write_wheel(folder, f"{name}-{version}-py3-none-any.whl") for name, version in wheels]
+        for at, wheel in enumerate(made):  # by a clock of our own: the pages tell when each was published
+            pages_of(step, projects={add_wheel(step, wheel, now=float(at)).project})
         gone = data.draw(st.sampled_from([None, *wheels]))
         if gone is not None:
             victim = next(step.packages.rglob(f"{gone[0]}-{gone[1]}-*.whl"))
             victim.unlink()
             pages_of(step, projects={gone[0]})
-        if step.packages.exists():
-            shutil.copytree(step.packages, full.packages)
+        for at, (wheel, which) in enumerate(zip(made, wheels, strict=True)):
+            if which != gone:
+                add_wheel(full, wheel, now=float(at))
         pages_of(full)
         assert mine(step.root) == mine(full.root)
