@@ -15,6 +15,7 @@ from farm.dispatch.health import Trouble, changed, hold_s, sick
 from farm.dispatch.ledger import Ledger
 from farm.dispatch.logs import Logs
 from farm.dispatch.outcome import Streak
+from farm.dispatch.tempo import Tempo
 from farm.dispatch.visit import Begun, Errand, Trip, Visit, begin, finish
 from farm.errors import FarmError, LyingNodeError, NodeError
 from farm.executor import AttemptState, Executor, Launch, Vitals, Widening
@@ -26,23 +27,6 @@ ERRORS_BEFORE_TROUBLE: Final = 3
 REFUSALS_BEFORE_TROUBLE: Final = 2
 OVERDUE_EVERY_S: Final = 1.0
 """So often it is looked for nodes that did not answer in time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tempo:
-    """How patient a dispatch is; all in seconds."""
-
-    busy_wait_s: float = 1.0
-    """How long a node may keep a poll open that brings nothing, while there is work."""
-    idle_wait_s: float = 5.0
-    backoff_s: float = 1.0
-    """Between two tries to reach a node; doubled each time."""
-    lost_s: float = 120.0
-    """The least time for which an unreachable node's builds are waited for."""
-    patience_s: float = 120.0
-    """How long to wait for a usable node while nothing runs, before the dispatch ends."""
-    quarantine: float = 1.0
-    """Scales how long a node stays in quarantine before a probe."""
 
 
 @dataclass(slots=True)

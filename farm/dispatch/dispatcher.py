@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from farm.dispatch import placing
-from farm.dispatch.contacts import Contact, Contacts, Tempo
+from farm.dispatch.contacts import Contact, Contacts
 from farm.dispatch.crew import beat_s
 from farm.dispatch.experience import Experience
 from farm.dispatch.gates import Gates, Prove
@@ -24,6 +24,7 @@ from farm.dispatch.logs import Logs
 from farm.dispatch.outcome import Then, after
 from farm.dispatch.placer import Placer, build_of
 from farm.dispatch.sources import Source, Sources
+from farm.dispatch.tempo import Tempo
 from farm.dispatch.visit import Visit
 from farm.dispatch.waiting import Waiting
 from farm.errors import FarmError, LyingNodeError, NodeError

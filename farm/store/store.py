@@ -12,17 +12,16 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from farm.errors import InputError
 from farm.plan import JobSpec
-from farm.recipe import Recipe
 from farm.schedule.widths import Widths
 from farm.store.model import Attempt, Failure, Job, Mark, NodeMark, Run, State
 from farm.store.schema import migrate
+from farm.store.spec import spec_from_json, spec_to_json
 
 ENDED: Final = (State.PUBLISHED, State.FAILED)
 
@@ -58,12 +57,12 @@ class Store:
             if row is None:
                 self._db.execute(
                     "INSERT INTO job (job_id, spec, state, queued_at) VALUES (?, ?, ?, ?)",
-                    (spec.job_id, _spec_to_json(spec), State.QUEUED, time.time()),
+                    (spec.job_id, spec_to_json(spec), State.QUEUED, time.time()),
                 )
                 return self.job(spec.job_id)
             # What does not change the build may have been edited in its recipe: where it may run, say.
             spec = replace(spec, build_tag=self._spec(row["spec"]).build_tag)
-            self._db.execute("UPDATE job SET spec = ? WHERE job_id = ?", (_spec_to_json(spec), spec.job_id))
+            self._db.execute("UPDATE job SET spec = ? WHERE job_id = ?", (spec_to_json(spec), spec.job_id))
             if row["state"] == State.FAILED:
                 self._queue_again(spec.job_id)
         return self.job(spec.job_id)
@@ -72,7 +71,7 @@ class Store:
         """Write down the build tag that a job's next attempt is to build with."""
         with self._transaction():
             spec = replace(self.job(job_id).spec, build_tag=build_tag)
-            self._db.execute("UPDATE job SET spec = ? WHERE job_id = ?", (_spec_to_json(spec), job_id))
+            self._db.execute("UPDATE job SET spec = ? WHERE job_id = ?", (spec_to_json(spec), job_id))
         return self.job(job_id)
 
     def retry(self, job_id: str) -> Job:
@@ -154,12 +153,11 @@ class Store:
         with self._transaction():
             job = self.job(job_id)
             widths = job.widths.widened(max(0.0, time.time() - (job.started_at or 0.0)), width)
-            self._db.execute(
-                "UPDATE job SET widened = ? WHERE job_id = ?", (json.dumps(widths.changes), job_id)
-            )
+            changes = json.dumps(widths.changes)
+            self._db.execute("UPDATE job SET widened = ? WHERE job_id = ?", (changes, job_id))
             self._db.execute(
                 "UPDATE attempt SET widened = ? WHERE job_id = ? AND attempt = ?",
-                (json.dumps(widths.changes), job_id, job.attempt),
+                (changes, job_id, job.attempt),
             )
         return self.job(job_id)
 
@@ -355,7 +353,7 @@ class Store:
         # Read once: a spec never changes, and thousands of jobs are listed again and again.
         known = self._specs.get(text)
         if known is None:
-            known = self._specs[text] = _spec_from_json(text)
+            known = self._specs[text] = spec_from_json(text)
         return known
 
     def _job(self, row: sqlite3.Row) -> Job:
@@ -400,18 +398,3 @@ def _widths(row: sqlite3.Row) -> Widths:
 def _object(text: str | None) -> dict[str, object]:
     content: dict[str, object] = json.loads(text) if text else {}
     return content
-
-
-def _spec_to_json(spec: JobSpec) -> str:
-    return json.dumps(asdict(spec))
-
-
-def _spec_from_json(text: str) -> JobSpec:
-    content = json.loads(text)
-    return JobSpec(**{**content, "recipe": _recipe(json.dumps(content["recipe"]))})
-
-
-@lru_cache(maxsize=1024)
-def _recipe(text: str) -> Recipe:
-    # Thousands of jobs share a few, and each is 2 KiB.
-    return Recipe.from_plain(json.loads(text))

@@ -13,7 +13,7 @@ from farm.errors import BusyError, InputError
 from farm.recipe import KnownFailure, Recipe
 from farm.store import Failure, Mark, State, Store, controller_lock
 from farm.store.schema import STEPS
-from farm.store.store import _spec_to_json
+from farm.store.spec import spec_to_json
 from tests.unit.plankit import spec
 
 DEMO = spec(recipe=Recipe(apt_packages=["libffi-dev"], environment={"A": "b"}, test_command=["pytest"]))
@@ -202,7 +202,7 @@ def test_where_a_job_may_run_is_taken_from_its_newest_recipe(store: Store) -> No
 
 
 def test_keys_of_another_version_s_recipes_are_passed_over(store: Store) -> None:
-    old = _spec_to_json(DEMO).replace('"apt_packages"', '"system_packages": {"libgl1": "x"}, "apt_packages"')
+    old = spec_to_json(DEMO).replace('"apt_packages"', '"system_packages": {"libgl1": "x"}, "apt_packages"')
     store.enqueue(DEMO)
     store._db.execute("UPDATE job SET spec = ?", (old,))
     assert store.job(JOB).spec == DEMO
@@ -286,7 +286,7 @@ def test_the_first_farm_s_database_becomes_today_s(
     old.executescript(STEPS[0])
     old.execute(
         "INSERT INTO job (job_id, spec, state, queued_at) VALUES (?, ?, 'queued', 1)",
-        (JOB, _spec_to_json(DEMO).replace('"known_failures": []', f'"known_failures": {before}')),
+        (JOB, spec_to_json(DEMO).replace('"known_failures": []', f'"known_failures": {before}')),
     )
     old.commit()
     old.close()
