@@ -54,7 +54,7 @@ class Visit:
     undone: Sequence[NodeError]
     """What could not be cancelled, forgotten or widened."""
     widened: frozenset[str]
-    """The attempts that have the width they were to have."""
+    """The attempts that have the width they were to have, or can't: they are not told again and again."""
 
     @property
     def not_started(self) -> Mapping[str, NodeError]:
@@ -131,7 +131,12 @@ def _before_poll(executor: Executor, errand: Errand) -> Begun:
 
     def widen(attempt_id: str) -> None:
         wanted = errand.widen[attempt_id]
-        if executor.widen(attempt_id, wanted.width, wanted.limits):
+        try:
+            settled = executor.widen(attempt_id, wanted.width, wanted.limits)
+        except NodeError:
+            widened.add(attempt_id)
+            raise
+        if settled:
             widened.add(attempt_id)
 
     undone += _each(widen, [*errand.widen])
