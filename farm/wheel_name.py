@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from packaging.utils import NormalizedName, is_normalized_name, parse_wheel_filename
@@ -63,6 +64,7 @@ class WheelName:
         return f"{pythons}-{'.'.join(sorted({tag.abi for tag in self.tags}))}"
 
 
+@lru_cache(maxsize=1024)  # an index asks for each name of a project several times
 def parse_name(filename: str) -> WheelName:
     """Parse a wheel's file name. Raises WheelError if it is not one.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
 _NO_VERSION = Version("0.dev0")
+_quote = lru_cache(maxsize=1024)(quote)  # each page of a project has its files' URLs
 
 
 class ProjectStatus(StrEnum):
@@ -67,7 +69,7 @@ class PublishedFile:
     @property
     def path(self) -> str:
         """Where it is below the index's root, as a URL."""
-        return f"packages/{self.project}/{quote(self.filename)}"
+        return f"packages/{self.project}/{_quote(self.filename)}"
 
     @property
     def location(self) -> str:
@@ -93,14 +95,17 @@ class PublishedFile:
     def sort_key(self) -> tuple[Version, tuple[int, str], str]:
         """Order by version, then by build tag, then by name; what has no version comes first."""
         try:
-            version = Version(self.version)
-        except InvalidVersion:  # an old file of another index
-            version = _NO_VERSION
-        try:
-            build = parse_name(self.filename).build
+            name = parse_name(self.filename)
         except WheelError:  # an sdist
-            build = ""
-        return (version, build_order(build), self.filename)
+            return (_version(self.version), build_order(""), self.filename)
+        return (name.version, build_order(name.build), self.filename)
+
+
+def _version(text: str) -> Version:
+    try:
+        return Version(text)
+    except InvalidVersion:  # an old file of another index
+        return _NO_VERSION
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,11 +41,10 @@ def pypi_json(index: ProjectIndex, metadata: bytes, base_url: str = "") -> str:
 
 def newest(files: Sequence[PublishedFile]) -> str:
     """Return the version that PyPI would show: the newest final one that is not yanked, else the newest."""
-    final = [
-        file.version for file in files if file.yanked is None and not Version(file.version).is_prerelease
-    ]
-    unyanked = [file.version for file in files if file.yanked is None]
-    return (final or unyanked or [file.version for file in files] or [""])[-1]
+    last_first = [file.version for file in reversed(files)]
+    unyanked = [file.version for file in reversed(files) if file.yanked is None]
+    final = (version for version in unyanked if not Version(version).is_prerelease)
+    return next(final, "") or (unyanked or last_first or [""])[0]
 
 
 def _info(

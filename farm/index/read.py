@@ -7,6 +7,7 @@ import io
 import os
 import re
 import zipfile
+from contextlib import suppress
 from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Final
 
@@ -28,8 +29,9 @@ _AGAIN: Final = "fetch or build the wheel again, and compare its sha256 with the
 _SMALL: Final = 1 << 20
 _LONGEST_METADATA: Final = 16 << 20
 _PLAIN: Final = re.compile(r"(?:(?:>=|<|!=) ?\d+(?:\.\d+){0,2}(?:, ?(?=[>=<!])|$))*")
-_END_OF_HEAD: Final = re.compile(r"\r?\n\r?\n")
-_END_OF_LINE: Final = re.compile(r"\r?\n")
+_END_OF_HEAD: Final = re.compile(r"\n\r?\n")
+_FIELD: Final = re.compile(r"^([^\s:][^:\n]*):(.*(?:\n[ \t].*)*)", re.MULTILINE)
+"""A line of a head and those it goes on in, which are indented (RFC 5322, 2.2.3)."""
 
 
 def read_wheel(path: Path) -> tuple[PublishedFile, bytes]:
@@ -43,40 +45,55 @@ def read_wheel(path: Path) -> tuple[PublishedFile, bytes]:
     )
 
 
-def read_in(folder: str, filename: str, *, has_provenance: bool) -> tuple[PublishedFile, bytes]:
-    """Return the same of a wheel in a folder whose files are known already; see :func:`read_wheel`."""
+def read_in(
+    folder: str,
+    filename: str,
+    *,
+    has_provenance: bool,
+    upload_time: str | None = None,
+    yanked: str | None = None,
+) -> tuple[PublishedFile, bytes]:
+    """Return the same of a wheel of which the rest is known already; see :func:`read_wheel`."""
     name = parse_name(filename)
     try:
-        with open(f"{folder}/{filename}", "rb") as stream:  # noqa: PTH123 - there are many
+        # Unbuffered: it is read at once, and there are many.
+        with open(f"{folder}/{filename}", "rb", buffering=0) as stream:  # noqa: PTH123
             sha256, size, metadata = _content(filename, stream)
     except OSError as error:
         raise InputError(f"{folder}/{filename}: {error.strerror}", hint="name a wheel that exists") from error
     fields, _ = headers(metadata)
+    version = str(name.version)
     stated = fields.get("name", [""])[0], fields.get("version", [""])[0]
-    try:
-        agrees = (canonicalize_name(stated[0]), Version(stated[1])) == (name.project, name.version)
-    except InvalidVersion:
-        agrees = False
-    if not agrees:
+    if canonicalize_name(stated[0]) != name.project or not _is_version(stated[1], version):
         raise WheelError(f"{filename}: its METADATA is of {stated[0]} {stated[1]}", hint=_HINT)
     requires = _specifier(fields.get("requires-python", [""])[0], filename)
     file = PublishedFile(
         filename=filename,
         project=name.project,
-        version=str(name.version),
+        version=version,
         sha256=sha256,
         size=size,
         requires_python=requires or None,
         has_provenance=has_provenance,
         metadata_sha256=hashlib.sha256(metadata).hexdigest(),
+        upload_time=upload_time,
+        yanked=yanked,
     )
     return file, metadata
 
 
-def _content(filename: str, stream: io.BufferedReader) -> tuple[str, int, bytes]:
+def _is_version(text: str, version: str) -> bool:
+    """Whether a text is a version, which is given as PEP 440 would have it written."""
+    with suppress(InvalidVersion):
+        return text == version or Version(text) == Version(version)
+    return False
+
+
+def _content(filename: str, stream: io.FileIO) -> tuple[str, int, bytes]:
     """Return a wheel's sha256, its size and its METADATA; a large one is not read into memory."""
-    if os.fstat(stream.fileno()).st_size <= _SMALL:
-        whole = stream.read()
+    size = os.fstat(stream.fileno()).st_size
+    if size <= _SMALL:
+        whole = stream.read(size)
         metadata = member(whole, b".dist-info/METADATA", _LONGEST_METADATA)
         if metadata is None:
             metadata = read_metadata(filename, io.BytesIO(whole))
@@ -106,17 +123,14 @@ def read_metadata(filename: str, stream: IO[bytes]) -> bytes:
 
 def headers(metadata: bytes) -> tuple[Mapping[str, list[str]], str]:
     """Return core metadata's fields, by name in lower case, and its body, the description."""
-    head, *rest = _END_OF_HEAD.split(metadata.decode("utf-8", "replace"), maxsplit=1)
+    text = metadata.decode("utf-8", "replace")
+    end = _END_OF_HEAD.search(text)
+    head, body = (text[: end.start()], text[end.end() :]) if end else (text, "")
     fields: dict[str, list[str]] = {}
-    values: list[str] = []
-    for line in _END_OF_LINE.split(head):
-        if line[:1] in {" ", "\t"} and values:
-            values[-1] += f"\n{line.strip()}"
-            continue
-        name, _, value = line.partition(":")
-        values = fields.setdefault(name.strip().lower(), [])
-        values.append(value.strip())
-    return fields, rest[0] if rest else ""
+    for name, value in _FIELD.findall(head):
+        lines = value.strip() if "\n" not in value else "\n".join(line.strip() for line in value.split("\n"))
+        fields.setdefault(name.rstrip().lower(), []).append(lines)
+    return fields, body
 
 
 def _specifier(text: str, filename: str) -> str:

@@ -76,9 +76,8 @@ def write_pages(folder: Path, html: str, json: str) -> set[Path]:  # the format'
     """
     content = json.encode()
     pages = (html.encode(), content, compressed(content))
-    return {
-        folder / name for name, data in zip(PAGES, pages, strict=True) if write_changed(folder / name, data)
-    }
+    paths = [folder / name for name in PAGES]
+    return {path for path, data in zip(paths, pages, strict=True) if write_changed(path, data)}
 
 
 def compressed(data: bytes) -> bytes:

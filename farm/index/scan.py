@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,14 +81,10 @@ def _files(
         beside = metadata_name in listing.others, name + PROVENANCE in listing.others
         same = file is not None and (file.size, known.mtimes[name]) == (size, mtime_ns)
         if file is None or not same or full or beside != (True, file.has_provenance):
-            new, metadata = read_in(folder, name, has_provenance=beside[1])
-            if new.project != listing.folder.name:
-                hint = f"move it to packages/{new.project}"
-                where = f"packages/{listing.folder.name}/{name}"
-                raise PublishError(f"{where} is a wheel of {new.project}", hint=hint)
-            if write_changed(f"{folder}/{metadata_name}", metadata, folder_too=False):
+            new, metadata = _read(listing, name, file, gone)
+            if write_changed(f"{folder}/{metadata_name}", metadata, folder_too=False, there=beside[0]):
                 written.add(metadata_name)
-            file = _carried(new, file) if file else _taken_over(new, listing.folder, gone, mtime_ns)
+            file = new
         files[name] = file
     if written:
         with writing(listing.folder):
@@ -95,31 +92,39 @@ def _files(
     return files, written
 
 
-def _taken_over(new: PublishedFile, folder: Path, gone: Mapping[str, str], mtime_ns: int) -> PublishedFile:
-    """Return a file that no record has: of an index of an earlier version, or put there by hand.
-
-    Raises PublishError if other bytes had its name once (F06).
-    """
-    sha256 = gone.get(new.filename, new.sha256)
-    if sha256 != new.sha256:
-        raise _not_published(new, sha256)
-    built = _built_at(folder / new.filename) if new.has_provenance else None
-    return replace(new, upload_time=built or moment(mtime_ns / 1e9))
-
-
-def _carried(new: PublishedFile, old: PublishedFile) -> PublishedFile:
-    """Return a file that was read again, with what was recorded. Raises PublishError if its bytes changed."""
-    if old.sha256 != new.sha256:
-        raise _not_published(new, old.sha256)
-    return replace(new, upload_time=old.upload_time, yanked=old.yanked)
-
-
-def _not_published(new: PublishedFile, sha256: str) -> PublishError:
-    return PublishError(
-        f"packages/{new.project}/{new.filename} is not what was published"
-        f" ({new.sha256[:12]}, not {sha256[:12]})",
-        hint="put the published wheel back; publish a rebuild by `farm publish`, under another build tag",
+def _read(
+    listing: Listing, name: str, known: PublishedFile | None, gone: Mapping[str, str]
+) -> tuple[PublishedFile, bytes]:
+    """Read a wheel; what its content doesn't tell is as it is known, else it is taken over."""
+    folder, has_provenance = listing.folder, name + PROVENANCE in listing.others
+    new, metadata = read_in(
+        str(folder),
+        name,
+        has_provenance=has_provenance,
+        upload_time=known.upload_time if known else _taken_over_at(listing, name, has_provenance),
+        yanked=known.yanked if known else None,
     )
+    if new.project != folder.name:
+        hint = f"move it to packages/{new.project}"
+        raise PublishError(f"packages/{folder.name}/{name} is a wheel of {new.project}", hint=hint)
+    _refuse_other_bytes(new, known.sha256 if known else gone.get(name))
+    return new, metadata
+
+
+def _taken_over_at(listing: Listing, name: str, has_provenance: bool) -> str:
+    """Return when a file was published that no record has: of an earlier version, or put there by hand."""
+    built = _built_at(listing.folder / name) if has_provenance else None
+    return built or moment(listing.wheels[name][1] / 1e9)
+
+
+def _refuse_other_bytes(new: PublishedFile, sha256: str | None) -> None:
+    """Raise PublishError if other bytes have or had a file's name (F06); ``sha256``: None if none had."""
+    if sha256 not in {None, new.sha256}:
+        raise PublishError(
+            f"packages/{new.project}/{new.filename} is not what was published"
+            f" ({new.sha256[:12]}, not {sha256[:12]})",
+            hint="put the published wheel back; publish a rebuild by `farm publish`, under another build tag",
+        )
 
 
 def _refuse_doubles(project: str, files: Mapping[str, PublishedFile]) -> None:
@@ -151,4 +156,4 @@ def _built_at(wheel: Path) -> str | None:
 
 def moment(seconds: float) -> str:
     """Return a time as PEP 700 writes it, in UTC and whole seconds."""
-    return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(seconds)))

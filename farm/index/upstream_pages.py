@@ -128,7 +128,7 @@ class UpstreamPages:
         data = json.dumps(page, separators=(",", ":"), sort_keys=True).encode()
         if self.path(project).exists() and self.path(project).read_bytes() == data:
             return Answer.SAME
-        write_file(self.path(project), lambda out: out.write(data))
+        write_file(self.path(project), data)
         return Answer.NEW
 
     def _condition(self, project: str, url: str) -> dict[str, str]:

@@ -70,7 +70,7 @@ def attach(paths: Paths, job: Job, attempt: Attempt, report: Report, wheel: Path
 
 
 def _write(path: Path, data: bytes) -> Path:
-    write_file(path, lambda out: out.write(data))
+    write_file(path, data)
     return path
 
 

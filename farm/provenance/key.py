@@ -44,7 +44,7 @@ def _make(path: Path) -> None:
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     mine = path.with_name(f".{path.name}.{os.getpid()}.{id(key)}")
-    write_file(mine, lambda out: out.write(pem), 0o600)
+    write_file(mine, pem, 0o600)
     try:
         os.link(mine, path)  # of two that make one at once, the first wins, and both use that one
     except FileExistsError:
@@ -67,4 +67,4 @@ def publish_key(private: Path, public: Path) -> None:
     held = public.read_bytes() if public.exists() else b""
     if held and key in read_public_keys(held, str(public)):
         return
-    write_file(public, lambda out: out.write(held + pem_of(key)))
+    write_file(public, held + pem_of(key))

@@ -100,7 +100,7 @@ def save(path: Path, before: Report | None, report: Report, *, whole: bool) -> N
     """
     text = json.dumps(remembered(before, report, whole=whole).to_json(), indent=1)
     try:
-        write_file(path, lambda out: out.write(text.encode()))
+        write_file(path, text.encode())
     except OSError as error:
         raise InputError(
             f"{path}: can't be written: {error.strerror}", hint="free some space there"
