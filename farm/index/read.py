@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import re
-import zipfile
 from contextlib import suppress
 from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Final
@@ -104,6 +103,8 @@ def _content(filename: str, stream: io.FileIO) -> tuple[str, int, bytes]:
 
 def read_metadata(filename: str, stream: IO[bytes]) -> bytes:
     """Return an open wheel's METADATA, byte for byte. Raises WheelError."""
+    import zipfile  # noqa: PLC0415 - small wheels need it not, and one more of them waits for it
+
     try:
         with zipfile.ZipFile(stream) as archive:
             names = archive.namelist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
 import time
 from dataclasses import dataclass, replace
@@ -147,7 +147,7 @@ def _built_at(wheel: Path) -> str | None:
     try:
         provenance = json.loads(wheel.with_name(wheel.name + PROVENANCE).read_bytes())
         envelope = provenance["attestation_bundles"][0]["attestations"][0]["envelope"]
-        said = json.loads(base64.b64decode(envelope["statement"]))
+        said = json.loads(binascii.a2b_base64(envelope["statement"]))
         finished = str(said["predicate"]["runDetails"]["metadata"]["finishedOn"])
         return moment(datetime.fromisoformat(finished).timestamp())
     except (OSError, ValueError, LookupError, TypeError):

@@ -62,7 +62,8 @@ class Nginx:
         # The test's folders are closed to nginx's usual user; without root, that line would be a warning.
         user = "user root;\n" if os.geteuid() == 0 else ""
         (self.directory / "nginx.conf").write_text(
-            f"{user}daemon off;\nworker_processes {self.workers};\n"
+            # As roles/index_server has it.
+            f"pcre_jit on;\n{user}daemon off;\nworker_processes {self.workers};\n"
             f"pid {self.directory}/pid;\nerror_log {self.log};\n"
             f"events {{}}\nhttp {{\naccess_log off;\n{places}include {self.directory}/site.conf;\n}}\n"
         )

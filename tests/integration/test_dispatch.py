@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from farm.errors import ExitCode
+from farm.errors import ExitCode, NodeError
+from farm.executor import Limits, Update
 from farm.node.supervise import WIDTH
+from farm.nodes import Node
 from farm.recipe import Recipe
 from farm.store import Failure, Mark, State
 from tests.integration.farmkit import QUICK, Farm, Riscv64
@@ -72,6 +75,39 @@ def test_a_build_gets_the_cores_that_nobody_else_wants(farm: Farm) -> None:
     with farm.store() as store:
         widths = store.attempt(spec.job_id).widths
     assert (widths.first, widths.now) == (2, farm.job("one").width)
+    assert (farm.state("one"), farm.job("one").attempt) == (State.PUBLISHED, 1)
+
+
+class Narrow(Riscv64):
+    """A node whose systemd won't change a unit."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node)
+        self.asked = self.polls = 0
+
+    def widen(self, attempt_id: str, width: int, limits: Limits) -> bool:  # noqa: ARG002
+        self.asked += 1
+        raise NodeError(self.node.name, f"{attempt_id}: no unit of that name")
+
+    def poll(self, offsets: Mapping[str, int], wait_s: float = 0.0) -> Update:
+        self.polls += 1
+        return super().poll(offsets, wait_s)
+
+
+def test_a_node_that_cant_widen_a_build_is_told_once_and_builds_on(farm: Farm) -> None:
+    node = Narrow(farm.nodes[-1])
+    farm.nodes, farm.executors = [node.node], {node.node.name: node}
+    spec = farm.queue("one", farm.gated("one"))
+    with farm.store() as store:
+        store.lease(spec.job_id, node.node.name, 2)
+    with farm.running():
+        until(lambda: node.asked, "the node to be told")
+        seen = node.polls
+        until(lambda: node.polls > seen + 3, "it to be visited again")
+    assert node.asked == 1
+    assert [note for note in farm.recorder.notes if "no unit" in note] == [
+        f"{node.node.name}: {farm.job('one').attempt_id}: no unit of that name"
+    ]
     assert (farm.state("one"), farm.job("one").attempt) == (State.PUBLISHED, 1)
 
 

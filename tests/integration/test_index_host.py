@@ -165,6 +165,10 @@ def test_a_second_run_changes_nothing(host: Host) -> None:
     assert host.serial() == serial, "it is good for 90 days"
 
 
+def test_nginx_compiles_regular_expressions(host: Host) -> None:
+    assert host.machine.ssh("nginx -T 2>/dev/null | grep -x 'pcre_jit .*;'") == "pcre_jit on;\n"
+
+
 def test_systemd_finds_nothing_to_say_of_the_units(host: Host) -> None:
     for unit in UNITS.split():
         done = host.machine.try_ssh(f"systemd-analyze verify /etc/systemd/system/{unit}.service")
