@@ -1,7 +1,7 @@
 """through.py AUTHORITY FILE STOP
 
 Asks the index without pause, a new connection each time, until STOP is there; one download of FILE begins
-before and ends after. Prints what it saw as JSON.
+before and ends after, and goes on meanwhile: a server ends one that stands still. Prints what it saw as JSON.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import json
 import ssl
 import sys
+import time
 from contextlib import closing
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
@@ -31,9 +32,13 @@ refused: list[str] = []
 asked = 0
 long, _ = ask(sys.argv[2])
 answer = long.getresponse()
-digest = hashlib.sha256(answer.read(4096))
+digest = hashlib.sha256()
+read_at = 0.0
 while not Path(sys.argv[3]).exists():
     asked += 1
+    if time.monotonic() > read_at + 1:
+        read_at = time.monotonic()
+        digest.update(answer.read(1 << 16))
     try:
         connection, serial = ask("/simple/")
         with closing(connection):
