@@ -39,6 +39,9 @@ def duration(seconds: float | None) -> str:
 
 _COPIED: Final = {"job", "node"}
 """Columns of what a reader copies into the next command: their lines stay whole as long as there is room."""
+_LONGEST: Final = 40
+"""Characters of such a line. The rest of a longer name stands below it, or nothing else had room; commands
+take a name's beginning, too."""
 
 
 def table(*columns: str, rows: Iterable[Iterable[Cell]]) -> Table:
@@ -48,8 +51,15 @@ def table(*columns: str, rows: Iterable[Iterable[Cell]]) -> Table:
         least = max(map(len, State)) if column == "state" else None  # its second word may stand below
         result.add_column(column, overflow="fold", no_wrap=column in _COPIED, min_width=least)
     for row in rows:
-        result.add_row(*row)
+        cells = zip(columns, row, strict=True)
+        result.add_row(*(_folded(cell) if column in _COPIED else cell for column, cell in cells))
     return result
+
+
+def _folded(name: Cell) -> Cell:
+    if isinstance(name, Text):
+        return name
+    return "\n".join(name[at : at + _LONGEST] for at in range(0, len(name), _LONGEST))
 
 
 def job_row(job: Job, last: str = "") -> list[Cell]:

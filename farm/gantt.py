@@ -48,7 +48,7 @@ def spans_rows(timeline: Timeline) -> Iterable[list[str]]:
     """Return each node's timetable as rows: node, job, width, start, end."""
     for node, spans in timeline.timetable.rows.items():
         for number, span in enumerate(spans):
-            label = f"{node} ({timeline.cores.get(node, '?')} cores)" if number == 0 else ""
+            label = f"{node}\n{timeline.cores.get(node, '?')} cores" if number == 0 else ""
             width = f"-j{span.widths}"
             end = duration(span.end_s) + (" lost" if span.lost else "")
             yield [label, span.job_id, width, duration(span.start_s), end]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -23,7 +24,9 @@ DEFAULT_PYTHON: Final = "3.13"
 PYPI: Final = "https://pypi.org/simple/"
 INVENTORY: Final = REPOSITORY / "inventory" / "virtual"
 RECIPES: Final = REPOSITORY / "recipes"
-console = Console()
+_PIPE_COLUMNS: Final = 200
+# Without a terminal rich takes 80 columns: too few for whole lines, which is what a pipe wants.
+console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_COLUMNS)
 errors = Console(stderr=True)
 
 Inventory = Annotated[

@@ -303,10 +303,21 @@ def test_gantt_of_the_last_run(farm: Farm) -> None:
     store.built(spec().job_id, "demo.whl", "cd" * 32, json.dumps({"duration_s": 0.1}))
     store.close()
     outcome = farm("status", "--gantt")
-    assert "f3 (8 cores)" in outcome.out
+    assert "\n8 cores" in outcome.out
     assert "placed by lookahead" in outcome.out
     (span,) = json.loads(farm("status", "--gantt", "--json").out)["spans"]
     assert (span["node"], span["width"], span["lost"]) == ("f3", 4, False)
+
+
+@pytest.mark.skipif("COLUMNS" in os.environ, reason="then the user said how wide")
+def test_a_pipe_has_each_job_in_one_line(farm: Farm) -> None:
+    store, remark = Store(farm.paths.database), "no compiler " * 5
+    store.enqueue(spec())
+    name = store.lease(spec().job_id, "f3", 4).job_id
+    store.fail(name, Failure.BUILD, remark)
+    store.close()
+    (line,) = (line for line in farm("status").out.splitlines() if name in line)
+    assert line.rstrip().endswith(remark.strip())
 
 
 class FLEET:

@@ -132,7 +132,7 @@ def test_the_chart_fits_the_terminal_and_shows_overlaps_on_lines_of_their_own(co
 
 def test_rows_and_json_say_the_same() -> None:
     timeline = reviewed()
-    assert [row[0] for row in spans_rows(timeline)] == ["f3 (8 cores)", "", "sg (8 cores)", ""]
+    assert [row[0] for row in spans_rows(timeline)] == ["f3\n8 cores", "", "sg\n8 cores", ""]
     content = timeline_json(timeline)
     assert content["makespan_s"] == 70.0
     spans = content["spans"]
