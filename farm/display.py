@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final, Self
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -42,6 +44,8 @@ _COPIED: Final = {"job", "node"}
 _LONGEST: Final = 40
 """Characters of such a line. The rest of a longer name stands below it, or nothing else had room; commands
 take a name's beginning, too."""
+_WIDE: Final = 160
+"""Columns from which a name is in one line however long it is."""
 
 
 def table(*columns: str, rows: Iterable[Iterable[Cell]]) -> Table:
@@ -52,14 +56,23 @@ def table(*columns: str, rows: Iterable[Iterable[Cell]]) -> Table:
         result.add_column(column, overflow="fold", no_wrap=column in _COPIED, min_width=least)
     for row in rows:
         cells = zip(columns, row, strict=True)
-        result.add_row(*(_folded(cell) if column in _COPIED else cell for column, cell in cells))
+        result.add_row(*(_Name(str(cell)) if column in _COPIED else cell for column, cell in cells))
     return result
 
 
-def _folded(name: Cell) -> Cell:
-    if isinstance(name, Text):
-        return name
-    return "\n".join(name[at : at + _LONGEST] for at in range(0, len(name), _LONGEST))
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """A cell that rich asks how wide it is, and draws."""
+
+    text: str
+
+    def __rich_measure__(self, console: Console, _options: ConsoleOptions) -> Measurement:
+        whole = max(map(len, self.text.split("\n")))
+        width = whole if console.width >= _WIDE else min(whole, _LONGEST)
+        return Measurement(width, width)
+
+    def __rich_console__(self, _console: Console, _options: ConsoleOptions) -> RenderResult:
+        yield Text(self.text, overflow="fold", no_wrap=False)
 
 
 def job_row(job: Job, last: str = "") -> list[Cell]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
 _NO_VERSION = Version("0.dev0")
-_quote = lru_cache(maxsize=1024)(quote)  # each page of a project has its files' URLs
 
 
 class ProjectStatus(StrEnum):
@@ -69,7 +67,7 @@ class PublishedFile:
     @property
     def path(self) -> str:
         """Where it is below the index's root, as a URL."""
-        return f"packages/{self.project}/{_quote(self.filename)}"
+        return f"packages/{self.project}/{quote(self.filename)}"
 
     @property
     def location(self) -> str:
@@ -97,11 +95,11 @@ class PublishedFile:
         try:
             name = parse_name(self.filename)
         except WheelError:  # an sdist
-            return (_version(self.version), build_order(""), self.filename)
+            return (_orderable(self.version), build_order(""), self.filename)
         return (name.version, build_order(name.build), self.filename)
 
 
-def _version(text: str) -> Version:
+def _orderable(text: str) -> Version:
     try:
         return Version(text)
     except InvalidVersion:  # an old file of another index

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
@@ -41,10 +42,10 @@ def pypi_json(index: ProjectIndex, metadata: bytes, base_url: str = "") -> str:
 
 def newest(files: Sequence[PublishedFile]) -> str:
     """Return the version that PyPI would show: the newest final one that is not yanked, else the newest."""
-    last_first = [file.version for file in reversed(files)]
-    unyanked = [file.version for file in reversed(files) if file.yanked is None]
+    newest_first = files[::-1]
+    unyanked = [file.version for file in newest_first if file.yanked is None]
     final = (version for version in unyanked if not Version(version).is_prerelease)
-    return next(final, "") or (unyanked or last_first or [""])[0]
+    return next(chain(final, unyanked, (file.version for file in newest_first)), "")
 
 
 def _info(

@@ -61,15 +61,14 @@ def read_in(
     except OSError as error:
         raise InputError(f"{folder}/{filename}: {error.strerror}", hint="name a wheel that exists") from error
     fields, _ = headers(metadata)
-    version = str(name.version)
     stated = fields.get("name", [""])[0], fields.get("version", [""])[0]
-    if canonicalize_name(stated[0]) != name.project or not _is_version(stated[1], version):
+    if canonicalize_name(stated[0]) != name.project or not _is_version(stated[1], name.version):
         raise WheelError(f"{filename}: its METADATA is of {stated[0]} {stated[1]}", hint=_HINT)
     requires = _specifier(fields.get("requires-python", [""])[0], filename)
     file = PublishedFile(
         filename=filename,
         project=name.project,
-        version=version,
+        version=str(name.version),
         sha256=sha256,
         size=size,
         requires_python=requires or None,
@@ -81,10 +80,10 @@ def read_in(
     return file, metadata
 
 
-def _is_version(text: str, version: str) -> bool:
-    """Whether a text is a version, which is given as PEP 440 would have it written."""
+def _is_version(text: str, version: Version) -> bool:
+    """Whether a text is a version, however it is spelt (PEP 440)."""
     with suppress(InvalidVersion):
-        return text == version or Version(text) == Version(version)
+        return text == str(version) or Version(text) == version
     return False
 
 
@@ -129,8 +128,8 @@ def headers(metadata: bytes) -> tuple[Mapping[str, list[str]], str]:
     head, body = (text[: end.start()], text[end.end() :]) if end else (text, "")
     fields: dict[str, list[str]] = {}
     for name, value in _FIELD.findall(head):
-        lines = value.strip() if "\n" not in value else "\n".join(line.strip() for line in value.split("\n"))
-        fields.setdefault(name.rstrip().lower(), []).append(lines)
+        lines = map(str.strip, value.split("\n"))
+        fields.setdefault(name.rstrip().lower(), []).append("\n".join(lines))
     return fields, body
 
 

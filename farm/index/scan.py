@@ -81,8 +81,8 @@ def _files(
         beside = metadata_name in listing.others, name + PROVENANCE in listing.others
         same = file is not None and (file.size, known.mtimes[name]) == (size, mtime_ns)
         if file is None or not same or full or beside != (True, file.has_provenance):
-            new, metadata = _read(listing, name, file, gone)
-            if write_changed(f"{folder}/{metadata_name}", metadata, folder_too=False, there=beside[0]):
+            new, metadata = _read(listing, name, file, gone, has_provenance=beside[1])
+            if write_changed(f"{folder}/{metadata_name}", metadata, folder_too=False):
                 written.add(metadata_name)
             file = new
         files[name] = file
@@ -93,15 +93,29 @@ def _files(
 
 
 def _read(
-    listing: Listing, name: str, known: PublishedFile | None, gone: Mapping[str, str]
+    listing: Listing,
+    name: str,
+    known: PublishedFile | None,
+    gone: Mapping[str, str],
+    *,
+    has_provenance: bool,
 ) -> tuple[PublishedFile, bytes]:
-    """Read a wheel; what its content doesn't tell is as it is known, else it is taken over."""
-    folder, has_provenance = listing.folder, name + PROVENANCE in listing.others
+    """Read a wheel; what its content doesn't tell is as recorded.
+
+    Without a record (an index of an earlier version, or a wheel put there by hand), it was published when its
+    provenance says that it was built, else at its mtime.
+    """
+    folder = listing.folder
+    if known:
+        upload_time = known.upload_time
+    else:
+        built = _built_at(folder / name) if has_provenance else None
+        upload_time = built or moment(listing.wheels[name][1] / 1e9)
     new, metadata = read_in(
         str(folder),
         name,
         has_provenance=has_provenance,
-        upload_time=known.upload_time if known else _taken_over_at(listing, name, has_provenance),
+        upload_time=upload_time,
         yanked=known.yanked if known else None,
     )
     if new.project != folder.name:
@@ -109,12 +123,6 @@ def _read(
         raise PublishError(f"packages/{folder.name}/{name} is a wheel of {new.project}", hint=hint)
     _refuse_other_bytes(new, known.sha256 if known else gone.get(name))
     return new, metadata
-
-
-def _taken_over_at(listing: Listing, name: str, has_provenance: bool) -> str:
-    """Return when a file was published that no record has: of an earlier version, or put there by hand."""
-    built = _built_at(listing.folder / name) if has_provenance else None
-    return built or moment(listing.wheels[name][1] / 1e9)
 
 
 def _refuse_other_bytes(new: PublishedFile, sha256: str | None) -> None:

@@ -11,29 +11,24 @@ from farm.errors import PublishError
 from farm.files import write_file
 
 
-def write_changed(path: Path | str, data: bytes, *, folder_too: bool = True, there: bool = True) -> bool:
+def write_changed(path: Path | str, data: bytes, *, folder_too: bool = True) -> bool:
     """Write a file unless it has these bytes already; say whether it was written. Raises PublishError.
-
-    ``folder_too`` is :func:`write_file`'s; ``there`` is False where it is known that there is no such file.
 
     nginx's ETag, and what rsync compares, are mtime in seconds and size: so mtime grows by a second at least.
     """
     try:
-        held = _stat(path) if there else None
-        if held and held.st_size == len(data) and Path(path).read_bytes() == data:
-            return False
-        after = int(held.st_mtime) + 1 if held else 0
+        try:
+            held = os.stat(path)  # noqa: PTH116 - there are many, and a Path costs more than the question
+        except FileNotFoundError:
+            after = 0
+        else:
+            if held.st_size == len(data) and Path(path).read_bytes() == data:
+                return False
+            after = int(held.st_mtime) + 1
         write_file(path, data, after=after, folder_too=folder_too)
     except OSError as error:
         raise _cant_write(path, error) from error
     return True
-
-
-def _stat(path: Path | str) -> os.stat_result | None:
-    try:
-        return os.stat(path)  # noqa: PTH116 - there are many, and a Path costs more than the question
-    except FileNotFoundError:
-        return None
 
 
 def remove(path: Path) -> bool:

@@ -312,8 +312,9 @@ def test_gantt_of_the_last_run(farm: Farm) -> None:
 @pytest.mark.skipif("COLUMNS" in os.environ, reason="then the user said how wide")
 def test_a_pipe_has_each_job_in_one_line(farm: Farm) -> None:
     store, remark = Store(farm.paths.database), "no compiler " * 5
-    store.enqueue(spec())
-    name = store.lease(spec().job_id, "f3", 4).job_id
+    long = spec("opentelemetry-instrumentation-system-metrics-native-collector")
+    store.enqueue(long)
+    name = store.lease(long.job_id, "f3", 4).job_id
     store.fail(name, Failure.BUILD, remark)
     store.close()
     (line,) = (line for line in farm("status").out.splitlines() if name in line)

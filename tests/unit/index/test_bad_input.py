@@ -179,6 +179,7 @@ def test_a_name_of_a_removed_wheel_stays_taken(tree: IndexTree, tmp_path: Path) 
     shutil.copy(other, tree.packages / "demo")
     with pytest.raises(FarmError, match="is not what was published"):
         build_index(tree)
+    assert not list(tree.packages.glob("demo/*.metadata")), "nothing is served of it"
     shutil.rmtree(tree.packages / "demo")
     add_wheel(tree, tmp_path / NATIVE)
     assert build_index(tree)
